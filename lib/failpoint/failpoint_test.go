@@ -1,0 +1,27 @@
+package failpoint
+
+import (
+	"errors"
+	"syscall"
+	"testing"
+)
+
+func TestHit(t *testing.T) {
+	defer Arm("")
+	if err := Arm("a=1*error(boom); b=enospc"); err != nil {
+		t.Fatal(err)
+	}
+	if Hit("a") != nil || Hit("a") == nil || Hit("other") != nil {
+		t.Fatal("count")
+	}
+	if !errors.Is(Hit("b"), syscall.ENOSPC) {
+		t.Fatal("enospc")
+	}
+	Arm("")
+	if Hit("a") != nil {
+		t.Fatal("still armed")
+	}
+	if Arm("x") == nil || Arm("x=explode") == nil {
+		t.Fatal("accepted nonsense")
+	}
+}
