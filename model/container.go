@@ -49,7 +49,7 @@ type ContainerSpec struct {
 	Restart   RestartPolicy
 	Log       LogConfig
 	Storage   StorageSpec
-	Network   NetworkSpec
+	Network   ContainerNetworkSpec
 	Isolation IsolationSpec
 	Security  SecuritySpec
 	Resources Resources
@@ -186,8 +186,8 @@ type MountPoint struct {
 	Spec        *Mount // the structured request behind it, with what MountPoint does not say; nil for -v
 }
 
-// NetworkSpec is how the container is connected. PortBinding, Port and EndpointSpec are in network.go.
-type NetworkSpec struct {
+// ContainerNetworkSpec is how the container is connected. PortBinding, Port and EndpointSpec are in network.go.
+type ContainerNetworkSpec struct {
 	Mode       string // "", "default", "bridge", "host", "none", "container:NAME", or a network's name
 	Disabled   bool
 	Hostname   string
