@@ -1,0 +1,153 @@
+// Package config reads what shoald was told: dockerd's flags and the keys of daemon.json where they have a meaning here.
+// A harmless option without a meaning is accepted with a warning; one that would be unsafe to ignore is refused with
+// the reason. It must not act on anything.
+package config
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Config is a whole configuration, defaults filled in.
+type Config struct {
+	Daemon    Daemon
+	API       API
+	Network   Network
+	Container Container
+	Registry  Registry
+	// Warnings are sentences about options that were accepted without effect.
+	Warnings []string
+}
+
+// Daemon is about the daemon's own process and places.
+type Daemon struct {
+	DataRoot      string // images, containers, volumes
+	ExecRoot      string // on tmpfs: supervisors, sockets
+	Pidfile       string
+	ConfigFile    string
+	LogLevel      string // debug, info, warn, error, fatal
+	LogFormat     string // text, json
+	Labels        []string
+	Experimental  bool
+	LiveRestore   bool // always on; kept for /info
+	StopOnExit    bool // --shutdown-containers
+	StopTimeout   time.Duration
+	StorageDriver string // "", overlay2, overlayfs, native, vfs
+}
+
+// API is about who may talk to the daemon.
+type API struct {
+	Hosts         []string // unix://, tcp://, fd://
+	Group         string   // owner of the unix sockets
+	TLS           bool
+	TLSVerify     bool
+	CACert        string
+	Cert          string
+	Key           string
+	AllowPlainTCP bool     // serve TCP without client certificates although that is root for everybody
+	AuthzPlugins  []string // refused unless empty, until they work
+	MetricsAddr   string
+}
+
+// Network is about the networks of the host.
+type Network struct {
+	Bridge         string       // name of the default bridge's link, or "none"
+	BIP            netip.Prefix // address and subnet of the default bridge
+	FixedCIDR      netip.Prefix
+	Gateway        netip.Addr
+	MTU            int
+	Pools          []Pool
+	Publish        Publish
+	DNS            DNS
+	ICC            bool
+	IPForward      bool
+	HostGatewayIPs []netip.Addr
+	NetworkOpts    map[string]map[string]string // driver → options of networks made without any
+}
+
+// Publish is about ports and packet filtering.
+type Publish struct {
+	Filter         bool       // --iptables: manage packet filter rules at all
+	Filter6        bool       // --ip6tables
+	Masquerade     bool       // --ip-masq
+	DefaultAddress netip.Addr // --ip: host address of published ports that name none
+	UserlandProxy  bool
+}
+
+// DNS is what containers get unless they say otherwise.
+type DNS struct {
+	Servers []string
+	Options []string
+	Search  []string
+}
+
+// Pool is a range that networks' subnets are taken from, Size bits long each.
+type Pool struct {
+	Base netip.Prefix `json:"base"`
+	Size int          `json:"size"`
+}
+
+// Container is what containers get unless they say otherwise.
+type Container struct {
+	LogDriver      string
+	LogOpts        map[string]string
+	Ulimits        map[string]Ulimit
+	Runtimes       map[string]Runtime
+	DefaultRuntime string
+	Defaults       ContainerDefaults
+}
+
+// ContainerDefaults are single values that containers get unless they say otherwise.
+type ContainerDefaults struct {
+	Init           bool
+	ShmSize        int64 // bytes
+	IPCMode        string
+	CgroupnsMode   string
+	CgroupParent   string
+	PidsLimit      int64
+	NoNewPrivs     bool
+	SeccompProfile string // path, "builtin" or "unconfined"
+	CDISpecDirs    []string
+}
+
+// Ulimit is a default resource limit.
+type Ulimit struct {
+	Name string
+	Soft int64
+	Hard int64
+}
+
+// Runtime is a foreign OCI runtime.
+type Runtime struct {
+	Path string   `json:"path"`
+	Args []string `json:"runtimeArgs,omitempty"`
+}
+
+// Registry is about registries.
+type Registry struct {
+	Insecure               []string
+	Mirrors                []string
+	MaxConcurrentDownloads int
+	MaxConcurrentUploads   int
+	MaxDownloadAttempts    int
+}
+
+// Default is the configuration of a daemon that was told nothing.
+func Default() Config {
+	return Config{
+		Daemon: Daemon{
+			DataRoot: "/var/lib/shoal", ExecRoot: "/run/shoal", Pidfile: "/run/shoald.pid",
+			ConfigFile: "/etc/shoal/daemon.json", LogLevel: "info", LogFormat: "text", LiveRestore: true, StopTimeout: 15 * time.Second,
+		},
+		API:     API{Group: "shoal"},
+		Network: Network{ICC: true, IPForward: true, Publish: Publish{Filter: true, Filter6: true, Masquerade: true}},
+		Container: Container{
+			LogDriver: "local", LogOpts: map[string]string{}, Ulimits: map[string]Ulimit{}, Runtimes: map[string]Runtime{}, DefaultRuntime: "shoal",
+			Defaults: ContainerDefaults{ShmSize: 64 << 20, IPCMode: "private", SeccompProfile: "builtin"},
+		},
+		Registry: Registry{MaxConcurrentDownloads: 3, MaxConcurrentUploads: 5, MaxDownloadAttempts: 5},
+	}
+}
+
+// DefaultHost is the address that the daemon serves and the command line calls when nobody says otherwise.
+const DefaultHost = "unix:///run/shoal.sock"

@@ -1,0 +1,235 @@
+package config
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	units "github.com/docker/go-units"
+)
+
+// option is one thing that can be said on the command line and in daemon.json. Values arrive as texts: once for a
+// single value, once per element for a list. A JSON value that is no text arrives in JSON.
+type option struct {
+	flag  string // "" has no flag
+	short string
+	key   string // of daemon.json; "" has no key
+	help  string
+	kind  kind
+	set   func(c *Config, v string) error // nil: harmless and without effect here, for the reason in help
+}
+
+type kind int
+
+const (
+	text kind = iota
+	boolean
+	list // repeated flag, JSON array of texts, or a JSON object of name: value
+	raw  // a JSON value handed on as it is; list of objects
+)
+
+func (o *option) name() string {
+	if o.flag != "" {
+		return o.flag
+	}
+	return o.key
+}
+
+func str(field func(*Config) *string) func(*Config, string) error {
+	return func(c *Config, v string) error { *field(c) = v; return nil }
+}
+
+func flagBool(field func(*Config) *bool) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		b, err := strconv.ParseBool(v)
+		if err != nil {
+			return fmt.Errorf("want true or false, got %q", v)
+		}
+		*field(c) = b
+		return nil
+	}
+}
+
+func number(field func(*Config) *int) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		n, err := strconv.Atoi(v)
+		if err != nil || n < 0 {
+			return fmt.Errorf("want a whole number of 0 or more, got %q", v)
+		}
+		*field(c) = n
+		return nil
+	}
+}
+
+func texts(field func(*Config) *[]string) func(*Config, string) error {
+	return func(c *Config, v string) error { *field(c) = append(*field(c), v); return nil }
+}
+
+func oneOf(field func(*Config) *string, choices ...string) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		for _, choice := range choices {
+			if v == choice {
+				*field(c) = v
+				return nil
+			}
+		}
+		return fmt.Errorf("want one of %s, got %q", strings.Join(choices, ", "), v)
+	}
+}
+
+// refuse is for what would be unsafe to ignore; off is the value that asks for nothing.
+func refuse(off, why string) func(*Config, string) error {
+	return func(_ *Config, v string) error {
+		if v == off {
+			return nil
+		}
+		return fmt.Errorf("%s", why)
+	}
+}
+
+func prefix(field func(*Config) *netip.Prefix) func(*Config, string) error {
+	return func(c *Config, v string) (err error) {
+		*field(c), err = netip.ParsePrefix(v)
+		return err
+	}
+}
+
+func address(field func(*Config) *netip.Addr) func(*Config, string) error {
+	return func(c *Config, v string) (err error) {
+		*field(c), err = netip.ParseAddr(v)
+		return err
+	}
+}
+
+func setPool(c *Config, v string) error {
+	var p Pool
+	if strings.HasPrefix(v, "{") {
+		if err := json.Unmarshal([]byte(v), &p); err != nil {
+			return err
+		}
+	} else {
+		for item := range strings.SplitSeq(v, ",") {
+			k, val, _ := strings.Cut(item, "=")
+			var err error
+			switch k {
+			case "base":
+				p.Base, err = netip.ParsePrefix(val)
+			case "size":
+				p.Size, err = strconv.Atoi(val)
+			default:
+				err = fmt.Errorf("unknown key %q; want base=CIDR,size=BITS", k)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	if !p.Base.IsValid() || p.Size < p.Base.Bits() || p.Size > p.Base.Addr().BitLen() {
+		return fmt.Errorf("%q does not give a base network and a size between its prefix length and %d", v, p.Base.Addr().BitLen())
+	}
+	c.Network.Pools = append(c.Network.Pools, p)
+	return nil
+}
+
+func setUlimit(c *Config, v string) error {
+	if strings.HasPrefix(v, "{") {
+		var u Ulimit
+		if err := json.Unmarshal([]byte(v), &u); err != nil {
+			return err
+		}
+		c.Container.Ulimits[u.Name] = u
+		return nil
+	}
+	u, err := units.ParseUlimit(v)
+	if err != nil {
+		return err
+	}
+	c.Container.Ulimits[u.Name] = Ulimit{u.Name, u.Soft, u.Hard}
+	return nil
+}
+
+func setLogOpt(c *Config, v string) error {
+	k, val, ok := strings.Cut(v, "=")
+	if !ok {
+		return fmt.Errorf("want key=value, got %q", v)
+	}
+	c.Container.LogOpts[k] = val
+	return nil
+}
+
+func setRuntime(c *Config, v string) error {
+	name, what, ok := strings.Cut(v, "=")
+	if !ok {
+		return fmt.Errorf("want name=path, got %q", v)
+	}
+	r := Runtime{Path: what}
+	if strings.HasPrefix(what, "{") {
+		if err := json.Unmarshal([]byte(what), &r); err != nil {
+			return err
+		}
+	}
+	if r.Path == "" {
+		return fmt.Errorf("runtime %q has no path", name)
+	}
+	c.Container.Runtimes[name] = r
+	return nil
+}
+
+func setShm(c *Config, v string) (err error) {
+	c.Container.Defaults.ShmSize, err = units.RAMInBytes(v)
+	return err
+}
+
+func setStopTimeout(c *Config, v string) error {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < -1 {
+		return fmt.Errorf("want seconds, got %q", v)
+	}
+	c.Daemon.StopTimeout = time.Duration(n) * time.Second
+	return nil
+}
+
+func setExecOpt(_ *Config, v string) error {
+	switch v {
+	case "native.cgroupdriver=cgroupfs":
+		return nil
+	case "native.cgroupdriver=systemd":
+		return fmt.Errorf("the systemd cgroup driver is not offered; leave the option out: shoald writes the cgroup files itself")
+	}
+	return fmt.Errorf("unknown exec option %q", v)
+}
+
+func setHostGateway(c *Config, v string) error {
+	a, err := netip.ParseAddr(v)
+	if err == nil {
+		c.Network.HostGatewayIPs = append(c.Network.HostGatewayIPs, a)
+	}
+	return err
+}
+
+func setNetworkOpt(c *Config, v string) error {
+	if c.Network.NetworkOpts == nil {
+		c.Network.NetworkOpts = map[string]map[string]string{}
+	}
+	driver, opt, ok := strings.Cut(v, "=")
+	if ok && strings.HasPrefix(opt, "{") {
+		m := map[string]string{}
+		if err := json.Unmarshal([]byte(opt), &m); err != nil {
+			return err
+		}
+		c.Network.NetworkOpts[driver] = m
+		return nil
+	}
+	k, val, ok2 := strings.Cut(opt, "=")
+	if !ok || !ok2 {
+		return fmt.Errorf("want driver=key=value, got %q", v)
+	}
+	if c.Network.NetworkOpts[driver] == nil {
+		c.Network.NetworkOpts[driver] = map[string]string{}
+	}
+	c.Network.NetworkOpts[driver][k] = val
+	return nil
+}
