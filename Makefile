@@ -1,0 +1,67 @@
+# make run    build everything and try it: a container, a published web server; the daemon is left running
+# make stop   end what `make run` started
+# make test   everything CI runs
+# make unit   the tests that need no root, in seconds
+# make kernel the tests that need root and a real kernel (PKG=./runtime/... RUN=TestName for a part)
+# make dev    a throw-away daemon in the foreground (its socket is printed)
+# make bench  measure against the other engines that are installed; writes docs/benchmarks.md
+
+SHELL       := /bin/bash
+export CGO_ENABLED := 0
+GO          ?= go
+BIN         := $(CURDIR)/bin
+COMMIT      := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+STAMP       := $(shell TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ 2>/dev/null)
+VERSION     ?= 0.1.0-dev
+V           := github.com/shoalhq/shoal/lib/version
+LDFLAGS     := -s -w -X $(V).Version=$(VERSION) -X $(V).GitCommit=$(COMMIT) -X $(V).BuildTime=$(STAMP)
+BUILDFLAGS  := -trimpath -buildvcs=false
+PKG         ?= ./...
+RUN         ?= .
+TIMEOUT     ?= 20m
+
+.PHONY: build images unit kernel test run stop dev bench vet fmt clean shoal shoald shoal-runtime
+
+build: shoal-runtime shoal shoald
+
+shoal shoal-runtime:
+	$(GO) build $(BUILDFLAGS) -ldflags "$(LDFLAGS)" -o $(BIN)/$@ ./cmd/$@
+
+shoald: images
+	$(GO) build $(BUILDFLAGS) -ldflags "$(LDFLAGS)" -o $(BIN)/$@ ./cmd/$@
+
+# The built-in images are made from this repository's own programs and embedded in the daemon.
+images:
+	$(GO) run $(BUILDFLAGS) ./cmd/build-images
+
+unit:
+	$(GO) test $(PKG)
+
+kernel: build
+	SHOAL_BIN=$(BIN) $(GO) test -tags kernel -p 1 -count 1 -timeout $(TIMEOUT) -run '$(RUN)' $(PKG)
+
+vet:
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run gofmt -w on these"; exit 1; }
+	$(GO) vet ./...
+	$(GO) vet -tags kernel ./...
+
+test:
+	@scripts/test
+
+run: build
+	@scripts/try
+
+stop:
+	@scripts/stop
+
+dev: build
+	@scripts/dev
+
+bench: build
+	$(GO) run ./test/bench -bin $(BIN) -o docs/benchmarks.md
+
+fmt:
+	gofmt -w $$(git ls-files '*.go')
+
+clean:
+	rm -rf bin dist image/builtin/*.tar
