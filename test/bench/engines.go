@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const image = "shoal-bench"
+
+// engine is one container engine under measurement.
+type engine struct {
+	name    string
+	version string
+	client  []string // command line with the flags that reach it
+	env     []string
+	daemon  *exec.Cmd // nil: none
+	dir     string    // its files; tells its processes apart
+}
+
+func (e *engine) cmd(args ...string) *exec.Cmd {
+	all := append(append([]string{}, e.client...), args...)
+	c := exec.Command(all[0], all[1:]...)
+	c.Env = append(os.Environ(), e.env...)
+	return c
+}
+
+func (e *engine) run(args ...string) (string, error) {
+	var out, errOut bytes.Buffer
+	c := e.cmd(args...)
+	c.Stdout, c.Stderr = &out, &errOut
+	if err := c.Run(); err != nil {
+		return "", fmt.Errorf("%s %s: %v: %s", e.name, strings.Join(args, " "), err, errOut.String())
+	}
+	return strings.TrimSpace(out.String()), nil
+}
+
+// startEngines starts every engine that is installed and imports the image; one that does not work is left out, with a
+// word about why.
+func startEngines(dir, bin, tar string) ([]*engine, func()) {
+	var up []*engine
+	for _, start := range []func(string, string) (*engine, error){startShoal, startDocker, startPodman} {
+		e, err := start(dir, bin)
+		if err == nil {
+			_, err = e.run("import", tar, image)
+		}
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "bench: left out:", err)
+			if e != nil {
+				e.stop()
+			}
+			continue
+		}
+		up = append(up, e)
+	}
+	return up, func() {
+		for _, e := range up {
+			e.stop()
+		}
+	}
+}
+
+func (e *engine) stop() {
+	if ids, err := e.run("ps", "-aq"); err == nil && ids != "" {
+		e.run(append([]string{"rm", "-f"}, strings.Fields(ids)...)...)
+	}
+	if e.daemon == nil {
+		return
+	}
+	e.daemon.Process.Signal(syscall.SIGTERM)
+	e.daemon.Wait()
+}
+
+func (e *engine) startDaemon(path string, args ...string) error {
+	log, err := os.Create(filepath.Join(e.dir, "log"))
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	e.daemon = exec.Command(path, args...)
+	e.daemon.Stdout, e.daemon.Stderr = log, log
+	if err := e.daemon.Start(); err != nil {
+		return err
+	}
+	for range 600 {
+		if _, err = e.run("version"); err == nil {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	text, _ := os.ReadFile(log.Name())
+	return fmt.Errorf("%w\n%s", err, text)
+}
+
+func engineDir(dir, name string) (string, error) {
+	d := filepath.Join(dir, name)
+	return d, os.MkdirAll(d, 0o755)
+}
+
+func startShoal(dir, bin string) (*engine, error) {
+	d, err := engineDir(dir, "shoal")
+	if err != nil {
+		return nil, err
+	}
+	sock := "unix://" + d + "/sock"
+	e := &engine{name: "shoal", dir: d, client: []string{filepath.Join(bin, "shoal")}, env: []string{"DOCKER_HOST=" + sock}}
+	err = e.startDaemon(filepath.Join(bin, "shoald"), "-H", sock, "--data-root", d+"/data", "--exec-root", d+"/exec",
+		"--pidfile", d+"/pid", "--config-file", "/dev/null")
+	e.version, _ = e.run("version", "--format", "{{.Server.Version}}")
+	return e, err
+}
+
+func startDocker(dir, _ string) (*engine, error) {
+	dockerd, err := exec.LookPath("dockerd")
+	if err != nil {
+		return nil, err
+	}
+	d, err := engineDir(dir, "docker")
+	if err != nil {
+		return nil, err
+	}
+	sock := "unix://" + d + "/sock"
+	e := &engine{name: "docker", dir: d, client: []string{"docker"}, env: []string{"DOCKER_HOST=" + sock, "DOCKER_CONFIG=" + d}}
+	err = e.startDaemon(dockerd, "-H", sock, "--data-root", d+"/data", "--exec-root", d+"/exec", "--pidfile", d+"/pid", "--config-file", "/dev/null")
+	e.version, _ = e.run("version", "--format", "{{.Server.Version}}")
+	return e, err
+}
+
+func startPodman(dir, _ string) (*engine, error) {
+	podman, err := exec.LookPath("podman")
+	if err != nil {
+		return nil, err
+	}
+	d, err := engineDir(dir, "podman")
+	if err != nil {
+		return nil, err
+	}
+	e := &engine{name: "podman", dir: d, client: []string{podman, "--root", d + "/data", "--runroot", d + "/run", "--cgroup-manager=cgroupfs", "--runtime=runc"}}
+	out, err := e.run("--version")
+	e.version = strings.TrimPrefix(out, "podman version ")
+	return e, err
+}

@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+type figure struct {
+	what, target, who string
+	value             float64
+	text              string
+	unit              bool // a duration: smaller is better
+}
+
+type report struct {
+	figures []figure
+	notes   []string
+}
+
+func (r *report) add(what, target, who string, ds []time.Duration) {
+	m := median(ds)
+	r.figures = append(r.figures, figure{what, target, who, float64(m), fmt.Sprintf("%s (%s to %s)", ms(m), ms(ds[0]), ms(ds[len(ds)-1])), true})
+	fmt.Fprintf(os.Stderr, "  %s: %s %s\n", what, who, ms(m))
+}
+
+func (r *report) rate(what, target, who string, v float64) {
+	r.figures = append(r.figures, figure{what, target, who, v, fmt.Sprintf("%.3g", v), false})
+	fmt.Fprintf(os.Stderr, "  %s: %s %.3g\n", what, who, v)
+}
+
+func (r *report) note(format string, args ...any) {
+	r.notes = append(r.notes, fmt.Sprintf(format, args...))
+	fmt.Fprintln(os.Stderr, "bench:", r.notes[len(r.notes)-1])
+}
+
+// ours says which rows are Shoal's.
+func ours(who string) bool { return strings.HasPrefix(who, "shoal") }
+
+func (r *report) markdown(engines []*engine, now time.Time) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "# Benchmarks\n\nMade by `make bench` on %s. Durations are medians (minimum to maximum) of whole processes, taken in turn with the\nother engines in one run; the ratio is the other's figure to Shoal's.\n\n", now.UTC().Format("2006-01-02"))
+	fmt.Fprintf(&b, "Machine: %s, %s.\nVersions:", oneLine("nproc")+" processors", strings.TrimSpace(oneLine("uname", "-sr")))
+	for _, e := range engines {
+		fmt.Fprintf(&b, " %s %s;", e.name, e.version)
+	}
+	for _, rt := range []string{"runc", "crun"} {
+		if v := strings.SplitN(oneLine(rt, "--version"), "\n", 2)[0]; v != "" {
+			fmt.Fprintf(&b, " %s;", v)
+		}
+	}
+	b.WriteString("\n\n| what | target | who | figure | ratio to Shoal |\n|---|---|---|---|---|\n")
+	own := map[string]float64{}
+	for _, f := range r.figures {
+		if ours(f.who) {
+			own[f.what] = f.value
+		}
+	}
+	last := ""
+	for _, f := range r.figures {
+		what, target := f.what, f.target
+		if what == last {
+			what, target = "", ""
+		}
+		last = f.what
+		ratio := ""
+		if base := own[f.what]; base > 0 && !ours(f.who) {
+			ratio = fmt.Sprintf("%.2f", f.value/base)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", what, target, f.who, f.text, ratio)
+	}
+	if len(r.notes) > 0 {
+		b.WriteString("\nLeft out:\n")
+		for _, n := range r.notes {
+			fmt.Fprintf(&b, "- %s\n", strings.ReplaceAll(n, "\n", " "))
+		}
+	}
+	return b.String()
+}
+
+func oneLine(name string, args ...string) string {
+	out, _ := exec.Command(name, args...).Output()
+	return strings.TrimSpace(string(out))
+}
