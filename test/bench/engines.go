@@ -19,12 +19,17 @@ type engine struct {
 	version string
 	client  []string // command line with the flags that reach it
 	env     []string
+	runArgs []string  // what `run` needs to work at all
 	daemon  *exec.Cmd // nil: none
 	dir     string    // its files; tells its processes apart
 }
 
 func (e *engine) cmd(args ...string) *exec.Cmd {
-	all := append(append([]string{}, e.client...), args...)
+	all := append([]string{}, e.client...)
+	if args[0] == "run" {
+		all, args = append(append(all, "run"), e.runArgs...), args[1:]
+	}
+	all = append(all, args...)
 	c := exec.Command(all[0], all[1:]...)
 	c.Env = append(os.Environ(), e.env...)
 	return c
@@ -85,6 +90,7 @@ func (e *engine) startDaemon(path string, args ...string) error {
 	e.daemon = exec.Command(path, args...)
 	e.daemon.Stdout, e.daemon.Stderr = log, log
 	if err := e.daemon.Start(); err != nil {
+		e.daemon = nil
 		return err
 	}
 	for range 600 {
@@ -126,7 +132,11 @@ func startDocker(dir, _ string) (*engine, error) {
 	}
 	sock := "unix://" + d + "/sock"
 	e := &engine{name: "docker", dir: d, client: []string{"docker"}, env: []string{"DOCKER_HOST=" + sock, "DOCKER_CONFIG=" + d}}
-	err = e.startDaemon(dockerd, "-H", sock, "--data-root", d+"/data", "--exec-root", d+"/exec", "--pidfile", d+"/pid", "--config-file", "/dev/null")
+	empty := d + "/daemon.json"
+	if err := os.WriteFile(empty, []byte("{}"), 0o600); err != nil {
+		return nil, err
+	}
+	err = e.startDaemon(dockerd, "-H", sock, "--data-root", d+"/data", "--exec-root", d+"/exec", "--pidfile", d+"/pid", "--config-file", empty)
 	e.version, _ = e.run("version", "--format", "{{.Server.Version}}")
 	return e, err
 }
@@ -140,7 +150,8 @@ func startPodman(dir, _ string) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{name: "podman", dir: d, client: []string{podman, "--root", d + "/data", "--runroot", d + "/run", "--cgroup-manager=cgroupfs", "--runtime=runc"}}
+	e := &engine{name: "podman", dir: d, runArgs: []string{"--ulimit", "host"}, // its default raises limits, which root may not do on every machine
+		client: []string{podman, "--root", d + "/data", "--runroot", d + "/run", "--cgroup-manager=cgroupfs", "--runtime=runc", "--events-backend=file"}}
 	out, err := e.run("--version")
 	e.version = strings.TrimPrefix(out, "podman version ")
 	return e, err
