@@ -1,0 +1,87 @@
+// Package image is the front of the image room: the store, the archives that go in and out of it, and the images that are
+// built in. The engine and the API use it through interfaces of their own. It decides nothing about containers.
+package image
+
+import (
+	"context"
+	"io"
+
+	"github.com/shoalhq/shoal/image/builtin"
+	"github.com/shoalhq/shoal/image/store"
+	"github.com/shoalhq/shoal/image/transfer"
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+)
+
+// Config is the store's.
+type Config = store.Config
+
+// ListOptions are the store's.
+type ListOptions = store.ListOptions
+
+// Images is the whole room. It is safe for concurrent use.
+type Images struct {
+	*store.Store
+}
+
+// Open makes the room; nothing on disk is touched before the first use.
+func Open(cfg Config) *Images { return &Images{store.New(cfg)} }
+
+// Resolve is the store's Resolve, and loads a built-in image when its name is asked for and nothing here has that name.
+func (i *Images) Resolve(ctx context.Context, ref, platform string) (model.Image, error) {
+	img, err := i.Store.Resolve(ctx, ref, platform)
+	if !errs.Is(err, errs.NotFound) {
+		return img, err
+	}
+	name, ok := builtin.NameFor(ref)
+	if !ok {
+		return img, err
+	}
+	if err := i.loadBuiltin(ctx, name, ref); err != nil {
+		return img, errs.Wrap(err, "built-in image %s", name)
+	}
+	return i.Store.Resolve(ctx, ref, platform)
+}
+
+func (i *Images) loadBuiltin(ctx context.Context, name, ref string) error {
+	f, err := builtin.Open(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	loaded, err := transfer.Load(ctx, i.Store, f, nil)
+	if err != nil {
+		return err
+	}
+	want, err := model.ParseReference(ref)
+	if err != nil || want.Familiar() == loaded[0].Name {
+		return err
+	}
+	return i.Tag(ctx, loaded[0].ID, ref)
+}
+
+// Builtin lists the built-in images, loaded or not.
+func (i *Images) Builtin() []string { return builtin.Names() }
+
+// Load reads an archive of images; see transfer.Load.
+func (i *Images) Load(ctx context.Context, r io.Reader, progress func(model.ImageProgress)) ([]transfer.Loaded, error) {
+	return transfer.Load(ctx, i.Store, r, progress)
+}
+
+// Save writes images to an archive; see transfer.Save.
+func (i *Images) Save(ctx context.Context, refs []string, w io.Writer) error {
+	for _, ref := range refs { // so that a built-in image can be saved before its first use
+		if name, ok := builtin.NameFor(ref); ok {
+			if _, err := i.Resolve(ctx, ref, ""); err != nil {
+				return errs.Wrap(err, "built-in image %s", name)
+			}
+		}
+	}
+	err := transfer.Save(ctx, i.Store, refs, w)
+	for _, ref := range refs {
+		if err == nil {
+			i.Event("save", "", ref)
+		}
+	}
+	return err
+}

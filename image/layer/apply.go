@@ -1,0 +1,161 @@
+// Package layer turns layer archives into directories and back: decompression, unpacking with every entry checked, and
+// the archive of what a container changed. It must not know where layers are kept or what they are part of.
+package layer
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/containerd/v2/pkg/archive"
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/errs"
+)
+
+// Whiteouts, as the OCI image specification (layer.md) has them.
+const (
+	whiteoutPrefix = ".wh."
+	whiteoutOpaque = ".wh..wh..opq"
+)
+
+// Extended attributes by which overlay keeps its books; from an archive they would be orders to the kernel.
+var overlayXattrs = []string{"trusted.overlay.", "user.overlay."}
+
+const (
+	paxXattr    = "SCHILY.xattr."
+	opaqueXattr = "trusted.overlay.opaque"
+
+	checkEvery   = 32 << 20 // bytes between two looks at the free space
+	checkEntries = 4096     // entries between two looks at the free inodes
+	keepFree     = 128 << 20
+	keepInodes   = 1024
+)
+
+// Options say how a layer is unpacked.
+type Options struct {
+	Overlay bool     // whiteouts become overlay's (a device 0/0, an opaque mark); else they remove what they name
+	Parents []string // directories beneath, top first, from which directories that the archive only implies get their attributes
+}
+
+// Apply unpacks the archive into dir, which nobody else may write to meanwhile. Entries cannot leave dir, whatever their
+// names and links say. Owners, modes, times and extended attributes are kept; attributes in overlay's own name space are
+// dropped. It stops with errs.Exhausted before the disk is full, and with errs.Invalid at an archive that is none.
+func Apply(ctx context.Context, dir string, r io.Reader, o Options) error {
+	g := &guard{r: r, dir: dir}
+	opts := []archive.ApplyOpt{archive.WithFilter(g.entry)}
+	if o.Overlay {
+		opts = append(opts, archive.WithConvertWhiteout(overlayWhiteout))
+		if len(o.Parents) > 0 {
+			opts = append(opts, archive.WithParents(o.Parents))
+		}
+	}
+	_, err := archive.Apply(ctx, dir, g, opts...)
+	switch {
+	case err == nil || ctx.Err() != nil:
+		return err
+	case errs.Is(err, errs.Exhausted), errs.Is(err, errs.Damaged), errs.Is(err, errs.Invalid):
+		return err
+	case errors.Is(err, tar.ErrHeader), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ENAMETOOLONG),
+		errors.Is(err, unix.ELOOP), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EEXIST):
+		return errs.New(errs.Invalid, "the layer's archive is malformed: %w", err)
+	}
+	return err
+}
+
+// Guard gives r, which ends with errs.Exhausted when what is read from it and kept somewhere else leaves too little room
+// on the disk of dir.
+func Guard(r io.Reader, dir string) io.Reader { return &guard{r: r, dir: dir} }
+
+// guard watches what goes by: enough disk must stay, and headers are cleaned.
+type guard struct {
+	r       io.Reader
+	dir     string
+	bytes   int64
+	entries int64
+}
+
+func (g *guard) Read(p []byte) (int, error) {
+	n, err := g.r.Read(p)
+	before := g.bytes / checkEvery
+	g.bytes += int64(n)
+	if g.bytes/checkEvery != before {
+		if cerr := g.room(); cerr != nil {
+			return n, cerr
+		}
+	}
+	return n, err
+}
+
+func (g *guard) room() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(g.dir, &st); err != nil {
+		return fmt.Errorf("free space of %s: %w", g.dir, err)
+	}
+	if free := int64(st.Bavail) * st.Bsize; free < keepFree {
+		return errs.New(errs.Exhausted, "the disk of %s has only %d MB left after the first %d MB of this archive, and more follows; free some space (`shoal system prune`)",
+			g.dir, free>>20, g.bytes>>20)
+	}
+	if st.Files > 0 && st.Ffree < keepInodes {
+		return errs.New(errs.Exhausted, "the disk of %s has only %d inodes left after %d entries of this archive; free some (`shoal system prune`)", g.dir, st.Ffree, g.entries)
+	}
+	return nil
+}
+
+// entry sees each header before it is applied.
+func (g *guard) entry(h *tar.Header) (bool, error) {
+	g.entries++
+	if g.entries%checkEntries == 0 {
+		if err := g.room(); err != nil {
+			return false, err
+		}
+	}
+	for key := range h.PAXRecords {
+		name, ok := strings.CutPrefix(key, paxXattr)
+		if !ok {
+			continue
+		}
+		for _, private := range overlayXattrs {
+			if strings.HasPrefix(name, private) {
+				delete(h.PAXRecords, key)
+			}
+		}
+	}
+	if h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0 {
+		return false, errs.New(errs.Invalid, "entry %q is a device 0/0, which no filesystem has: in a layer it would hide what lies beneath", h.Name)
+	}
+	return true, nil
+}
+
+// overlayWhiteout writes the mark that overlay understands instead of the entry. A whiteout speaks of the layers beneath
+// only: what the same archive brings under that name stays.
+func overlayWhiteout(h *tar.Header, path string) (bool, error) {
+	dir, base := filepath.Split(path)
+	if base == whiteoutOpaque {
+		return false, unix.Setxattr(filepath.Clean(dir), opaqueXattr, []byte{'y'}, 0)
+	}
+	name, ok := strings.CutPrefix(base, whiteoutPrefix)
+	if !ok {
+		return true, nil
+	}
+	if name == "" || name == "." || name == ".." || strings.HasPrefix(name, whiteoutPrefix) {
+		return false, errs.New(errs.Invalid, "entry %q is no whiteout that the image specification knows", h.Name)
+	}
+	target := filepath.Join(dir, name)
+	err := unix.Mknod(target, unix.S_IFCHR, 0)
+	if err == nil {
+		return false, os.Lchown(target, h.Uid, h.Gid)
+	}
+	if !errors.Is(err, unix.EEXIST) {
+		return false, fmt.Errorf("whiteout of %q: %w", h.Name, err)
+	}
+	if st, err := os.Lstat(target); err != nil || !st.IsDir() {
+		return false, err
+	}
+	return false, unix.Setxattr(target, opaqueXattr, []byte{'y'}, 0)
+}

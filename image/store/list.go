@@ -1,0 +1,259 @@
+package store
+
+import (
+	"context"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+)
+
+// ListOptions say what a list should work out besides the images.
+type ListOptions struct {
+	Filters    model.Filters // dangling, label, label!, before, since, until, reference
+	SharedSize bool
+	Containers bool
+}
+
+// List gives the images that pass the filters, newest first.
+func (s *Store) List(ctx context.Context, o ListOptions) ([]model.ImageSummary, error) {
+	keep, err := s.compile(ctx, o.Filters)
+	if err != nil || s.Empty() {
+		return nil, err
+	}
+	ctx, b, err := s.backend(ctx)
+	if err != nil {
+		return nil, err
+	}
+	idx, err := s.names(ctx, b)
+	if err != nil {
+		return nil, err
+	}
+	var out []model.ImageSummary
+	for _, id := range idx.ids {
+		d, err := s.describe(ctx, b, idx.byID[id][0].target, "")
+		if err != nil {
+			s.cfg.Log.Warn("damaged image is left out of the list", "image", id, "error", err)
+			continue
+		}
+		img := idx.fill(d.image)
+		if !keep(&img) {
+			continue
+		}
+		img.Size = s.size(ctx, b, id)
+		sum := model.ImageSummary{Image: img, SharedSize: -1, Containers: -1}
+		if o.Containers {
+			sum.Containers = len(s.usersOf(id))
+		}
+		out = append(out, sum)
+	}
+	if o.SharedSize {
+		s.shared(ctx, b, idx, out)
+	}
+	slices.SortFunc(out, func(a, b model.ImageSummary) int {
+		if c := b.Created.Compare(a.Created); c != 0 {
+			return c
+		}
+		return strings.Compare(a.ID, b.ID)
+	})
+	return out, nil
+}
+
+// shared works out how much of each image other images have too.
+func (s *Store) shared(ctx context.Context, b *backend, idx *index, list []model.ImageSummary) {
+	uses := map[digest.Digest]int{}
+	chainsOf := func(id string) ([]digest.Digest, *described) {
+		d, err := s.describe(ctx, b, idx.byID[id][0].target, "")
+		if err != nil {
+			return nil, nil
+		}
+		return identity.ChainIDs(slices.Clone(d.diffIDs)), d
+	}
+	for _, id := range idx.ids {
+		chains, _ := chainsOf(id)
+		for _, c := range chains {
+			uses[c]++
+		}
+	}
+	for i := range list {
+		list[i].SharedSize = 0
+		chains, d := chainsOf(list[i].ID)
+		if d == nil {
+			continue
+		}
+		sizes, ok := s.layerSizes(ctx, b, d)
+		for n, c := range chains {
+			if ok && uses[c] > 1 {
+				list[i].SharedSize += sizes[n]
+			}
+		}
+	}
+}
+
+// layerSizes gives the unpacked size of each layer, base first; false when the image is not unpacked.
+func (s *Store) layerSizes(ctx context.Context, b *backend, d *described) ([]int64, bool) {
+	s.mu.Lock()
+	sizes := d.unpacked
+	s.mu.Unlock()
+	if sizes != nil {
+		return sizes, true
+	}
+	chains := identity.ChainIDs(slices.Clone(d.diffIDs))
+	sizes = make([]int64, len(chains))
+	for i, c := range slices.Backward(chains) { // the top one is missing when any is
+		u, err := b.snap.Usage(ctx, c.String())
+		if err != nil {
+			if !errdefs.IsNotFound(err) {
+				s.cfg.Log.Warn("size of layer is not known", "layer", c, "error", err)
+			}
+			return nil, false
+		}
+		sizes[i] = u.Size
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.unpacked = sizes
+	return sizes, true
+}
+
+// History gives the steps in which the image was made, newest first, with sizes.
+func (s *Store) History(ctx context.Context, ref, platform string) ([]model.ImageHistory, error) {
+	if s.Empty() {
+		return nil, notFound(ref)
+	}
+	ctx, b, err := s.backend(ctx)
+	if err != nil {
+		return nil, err
+	}
+	img, d, err := s.resolve(ctx, b, ref, platform)
+	if err != nil {
+		return nil, err
+	}
+	sizes, unpacked := s.layerSizes(ctx, b, d)
+	steps := slices.Clone(img.History)
+	next := 0
+	for i := range steps {
+		if steps[i].EmptyLayer || next >= len(d.layers) {
+			continue
+		}
+		steps[i].Size = d.layers[next].Size
+		if unpacked {
+			steps[i].Size = sizes[next]
+		}
+		next++
+	}
+	slices.Reverse(steps)
+	return steps, nil
+}
+
+type keepFunc func(*model.Image) bool
+
+// compile makes one test of the filters. A value that makes no sense is Invalid.
+func (s *Store) compile(ctx context.Context, filters model.Filters) (keepFunc, error) {
+	var tests []keepFunc
+	for name, values := range filters {
+		var alternatives []keepFunc
+		for _, v := range values {
+			t, err := s.filter(ctx, name, v)
+			if err != nil {
+				return nil, err
+			}
+			alternatives = append(alternatives, t)
+		}
+		all := name == "label" || name == "label!" || name == "until" || name == "before" || name == "since"
+		tests = append(tests, func(i *model.Image) bool {
+			for _, t := range alternatives {
+				if t(i) != all {
+					return !all
+				}
+			}
+			return all
+		})
+	}
+	return func(i *model.Image) bool {
+		for _, t := range tests {
+			if !t(i) {
+				return false
+			}
+		}
+		return true
+	}, nil
+}
+
+func (s *Store) filter(ctx context.Context, name, value string) (keepFunc, error) {
+	switch name {
+	case "dangling":
+		want, err := strconv.ParseBool(value)
+		if err != nil {
+			return nil, errs.New(errs.Invalid, "invalid filter 'dangling=%s': want true or false", value)
+		}
+		return func(i *model.Image) bool { return i.Dangling() == want }, nil
+	case "label", "label!":
+		key, want, hasValue := strings.Cut(value, "=")
+		return func(i *model.Image) bool {
+			got, ok := i.Config.Labels[key]
+			return (ok && (!hasValue || got == want)) == (name == "label")
+		}, nil
+	case "before", "since":
+		than, err := s.Resolve(ctx, value, "")
+		if err != nil {
+			return nil, errs.Wrap(err, "filter %s=%s", name, value)
+		}
+		if name == "before" {
+			return func(i *model.Image) bool { return i.Created.Before(than.Created) }, nil
+		}
+		return func(i *model.Image) bool { return i.Created.After(than.Created) }, nil
+	case "until":
+		at, err := s.until(value)
+		if err != nil {
+			return nil, err
+		}
+		return func(i *model.Image) bool { return i.Created.Before(at) }, nil
+	case "reference":
+		if _, err := path.Match(value, ""); err != nil {
+			return nil, errs.New(errs.Invalid, "invalid filter 'reference=%s': %w", value, err)
+		}
+		return func(i *model.Image) bool { return matchesReference(i, value) }, nil
+	}
+	return nil, errs.New(errs.Invalid, "invalid filter '%s': images can be filtered by before, dangling, label, reference, since, until", name)
+}
+
+// until reads a moment as filters have it: a duration back from now, seconds since 1970, or a time stamp.
+func (s *Store) until(value string) (time.Time, error) {
+	if d, err := time.ParseDuration(value); err == nil {
+		return s.cfg.Clock.Now().Add(-d), nil
+	}
+	if f, err := strconv.ParseFloat(value, 64); err == nil {
+		return time.Unix(int64(f), 0), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, value, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, errs.New(errs.Invalid, "invalid filter 'until=%s': want a duration (24h), seconds since 1970, or a time (2006-01-02T15:04:05)", value)
+}
+
+// matchesReference compares a pattern with familiar names, with and without tag.
+func matchesReference(i *model.Image, pattern string) bool {
+	for _, tag := range slices.Concat(i.RepoTags, i.RepoDigests) {
+		ref, err := model.ParseReference(tag)
+		if err != nil {
+			continue
+		}
+		for _, form := range []string{ref.Familiar(), ref.FamiliarName(), ref.String(), ref.Name()} {
+			if ok, _ := path.Match(pattern, form); ok {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,202 @@
+// Package store keeps images: their content (blobs by digest), their names, and their unpacked layers as snapshots, all
+// with containerd's core packages in process, so that a build on the same store needs no copy. It answers what a name
+// means, gives the read-only layer directories of an image, and removes what nothing refers to. It must not talk to
+// registries or read archives (image/registry, image/transfer do, through the low-level part in content.go), and it
+// must not know containers beyond their identifiers.
+//
+// On disk under the root: metadata.db (names, labels, leases, references), content/ (blobs), snapshots/ (layers) and
+// driver (which snapshotter made them). Nothing is opened before the first use, so a daemon starts without waiting.
+package store
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/platforms"
+
+	"github.com/shoalhq/shoal/lib/clock"
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+)
+
+// namespace is the one containerd namespace that all records live in.
+const namespace = "shoal"
+
+// Config says where the store is and whom it tells what.
+type Config struct {
+	Root   string            // directory of its own; made when missing
+	Driver string            // "overlay", "native" (copies whole directories), or "" for the best that works here
+	Events func(model.Event) // told of every change; may be nil; must not block
+	Clock  clock.Clock       // nil: the machine's
+	Log    *slog.Logger      // nil: nowhere
+}
+
+// Store is an image store. It is safe for concurrent use.
+type Store struct {
+	cfg      Config
+	platform platforms.MatchComparer
+
+	opening sync.Mutex // held while the backend is being opened
+	back    *backend   // nil until first used
+
+	mu    sync.Mutex
+	gen   uint64             // counts changes of the names; an index made before the last one is not kept
+	idx   *index             // nil: to be read again
+	seen  map[key]*described // what is known of content, which never changes
+	lower map[string][]string
+	users map[string]string // container → image ID
+
+	unpacking keyed // one unpack of a layer at a time
+	sweeping  sync.Mutex
+}
+
+// New makes a store without touching the disk.
+func New(cfg Config) *Store {
+	if cfg.Clock == nil {
+		cfg.Clock = clock.Real{}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Events == nil {
+		cfg.Events = func(model.Event) {}
+	}
+	return &Store{cfg: cfg, platform: platforms.Default(), seen: map[key]*described{}, lower: map[string][]string{},
+		users: map[string]string{}}
+}
+
+// Close closes the files. Operations that still run fail.
+func (s *Store) Close() error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.back == nil {
+		return nil
+	}
+	b := s.back
+	s.back = nil
+	return b.close()
+}
+
+// backend opens the store's files at the first call. The context it returns carries the namespace.
+func (s *Store) backend(ctx context.Context) (context.Context, *backend, error) {
+	ctx = namespaces.WithNamespace(ctx, namespace)
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.back != nil {
+		return ctx, s.back, nil
+	}
+	b, err := openBackend(ctx, s.cfg)
+	if err != nil {
+		return ctx, nil, errs.Wrap(err, "open image store %s", s.cfg.Root)
+	}
+	s.back = b
+	return ctx, b, nil
+}
+
+// Empty says, without opening anything, whether the store was never used.
+func (s *Store) Empty() bool {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	if s.back != nil {
+		return false
+	}
+	_, err := os.Lstat(metadataPath(s.cfg.Root))
+	return os.IsNotExist(err)
+}
+
+// Root is the store's directory.
+func (s *Store) Root() string { return s.cfg.Root }
+
+// Event tells the listener about a change that another part of the image room made.
+func (s *Store) Event(action, imageID, name string) { s.event(action, imageID, name) }
+
+// Driver is the name of the snapshotter that holds the layers: "overlay" or "native".
+func (s *Store) Driver(ctx context.Context) (string, error) {
+	_, b, err := s.backend(ctx)
+	if err != nil {
+		return "", err
+	}
+	return b.driver, nil
+}
+
+// Use notes that a container is made from the image, which is then kept. The engine calls it when it makes a container
+// and for every container it finds at start; the note itself lives in memory only, the container's record is the truth.
+func (s *Store) Use(container, imageID string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.users[container] = imageID
+}
+
+// Release takes the note back.
+func (s *Store) Release(container string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.users, container)
+}
+
+// usersOf lists the containers of the image.
+func (s *Store) usersOf(imageID string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []string
+	for c, id := range s.users {
+		if id == imageID {
+			list = append(list, c)
+		}
+	}
+	return list
+}
+
+// changed makes the next reader read the names again.
+func (s *Store) changed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.gen++
+	s.idx = nil
+}
+
+func (s *Store) event(action, id, name string) {
+	e := model.Event{Type: "image", Action: action, ID: id, Attrs: map[string]string{}}
+	if name != "" {
+		e.Attrs["name"] = name
+	}
+	s.cfg.Events(e)
+}
+
+// keyed is a lock per key.
+type keyed struct {
+	mu   sync.Mutex
+	held map[string]*heldKey
+}
+
+type heldKey struct {
+	mu   sync.Mutex
+	refs int
+}
+
+// lock waits for the key and returns the function that frees it.
+func (k *keyed) lock(name string) func() {
+	k.mu.Lock()
+	if k.held == nil {
+		k.held = map[string]*heldKey{}
+	}
+	h := k.held[name]
+	if h == nil {
+		h = &heldKey{}
+		k.held[name] = h
+	}
+	h.refs++
+	k.mu.Unlock()
+	h.mu.Lock()
+	return func() {
+		h.mu.Unlock()
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		if h.refs--; h.refs == 0 {
+			delete(k.held, name)
+		}
+	}
+}
