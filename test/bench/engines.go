@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const image = "shoal-bench"
@@ -150,9 +152,20 @@ func startPodman(dir, _ string) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{name: "podman", dir: d, runArgs: []string{"--ulimit", "host"}, // its default raises limits, which root may not do on every machine
+	e := &engine{name: "podman", dir: d, runArgs: currentLimits(),
 		client: []string{podman, "--root", d + "/data", "--runroot", d + "/run", "--cgroup-manager=cgroupfs", "--runtime=runc", "--events-backend=file"}}
 	out, err := e.run("--version")
 	e.version = strings.TrimPrefix(out, "podman version ")
 	return e, err
+}
+
+// currentLimits keeps podman from raising limits, as its default does, which root may not do on every machine.
+func currentLimits() (args []string) {
+	for name, which := range map[string]int{"nofile": unix.RLIMIT_NOFILE, "nproc": unix.RLIMIT_NPROC} {
+		var l unix.Rlimit
+		if unix.Getrlimit(which, &l) == nil {
+			args = append(args, "--ulimit", fmt.Sprintf("%s=%d:%d", name, l.Cur, l.Cur))
+		}
+	}
+	return args
 }
