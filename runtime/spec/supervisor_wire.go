@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"encoding/json"
 	"time"
 )
 
@@ -14,21 +15,31 @@ import (
 //	exit.json        ExitStatus, written (atomically) once, after the init process ended and its log is flushed
 //	sup.sock         the supervisor listens from before the container's program runs until after exit.json is there
 //
-// Start-up handshake: the supervisor inherits one end of a socket pair or pipe as fd 3 and writes one JSON StartReport
+// Start-up handshake: the supervisor inherits one end of a stream socket pair as fd 3 and writes one JSON StartReport
 // line per step: first "created" (init exists, its namespaces are there, its program does not run yet) with the pid; then,
 // with SupervisorConfig.WaitForStart, it waits for a byte on fd 3; then "running", or "failed" with the reason. The order
-// of sup.sock: it accepts before "created" is reported. When fd 3's other end closes before the start, the supervisor
-// takes everything back and ends.
+// of sup.sock: it accepts before "created" is reported, and what was asked and answered before the byte is in force when
+// the program runs; so an attachment made between "created" and the byte misses no output. When fd 3's other end closes
+// before the byte, the supervisor takes everything back and ends. After "running" or "failed" it closes fd 3.
+// With SupervisorConfig.Netns the network namespace is inherited as fd 4 (NetnsPath).
 //
 // Requests on sup.sock: the client sends one JSON Request line, gets one JSON Response line; for OpAttach and OpExecStart
-// the connection then is a stream (below); for OpWait the response comes when the container has ended; for OpEvents,
-// Event lines follow until the end. Other operations may be repeated on the same connection.
+// the connection then is a stream (below); for OpWait and OpExecWait the response comes when the process has ended; for
+// OpEvents, a Response and then Event lines follow until the supervisor ends; the last is "exit". Whoever has an events
+// connection and sees its end without an "exit" knows that the supervisor was killed. Other operations may be repeated on
+// the same connection.
+//
+// When the container has ended, exit.json is written first, then "exit" is sent; the supervisor then removes the
+// container's cgroup and ends, and with it all its connections. Who wants to start the container again waits for that end.
 //
 // Stream of attach and exec after the Response: from the client come raw bytes of standard input; its shutdown of the
 // write side is end of input. To the client go raw bytes for a terminal, otherwise frames as the Docker Engine API has
 // them: 8 bytes {1 or 2 (stdout, stderr), 0, 0, 0, length big endian} and the data; so the daemon copies without looking.
 // The supervisor closes the connection after the last byte of output (attach: when the container ended; exec: when its
-// process ended and its output is drained).
+// process ended and its output is drained). exec-exit is sent to the events connections before that close.
+
+// NetnsPath is where the container's network namespace is in the supervisor, with SupervisorConfig.Netns.
+const NetnsPath = "/proc/self/fd/4"
 
 // RootfsAnnotation holds a RootfsOverlay in JSON: the init mounts it on root.path inside the container's own mount
 // namespace, so that the host's mount table never has it.
@@ -62,9 +73,8 @@ type SupervisorConfig struct {
 	Log          LogTarget  `json:"log"`
 	WaitForStart bool       `json:"waitForStart,omitempty"`
 	Runtime      RuntimeRef `json:"runtime"`
-	// AttachOnStart is how many attach requests must have been answered before the container's program runs, so that a
-	// client that attached before the start misses no byte.
-	AttachOnStart int `json:"attachOnStart,omitempty"`
+	// Netns says that fd 4 is the network namespace which config.json names as NetnsPath.
+	Netns bool `json:"netns,omitempty"`
 }
 
 // RuntimeRef names a foreign OCI runtime program; the zero value is our own, in process.
@@ -74,7 +84,8 @@ type RuntimeRef struct {
 	Root string   `json:"root,omitempty"` // --root
 }
 
-// LogTarget says where the container's output is logged.
+// LogTarget says where the container's output is logged. Drivers that write to another machine keep a bounded local copy
+// in Path as well (in the format of the driver local), unless it is empty.
 type LogTarget struct {
 	Driver  string            `json:"driver"` // local, json-file, none, syslog, journald, fluentd, gelf
 	Path    string            `json:"path,omitempty"`
@@ -109,7 +120,7 @@ type SupervisorState struct {
 	SupervisorPid int       `json:"supervisorPid"`
 	Pid           int       `json:"pid"`
 	PidStart      uint64    `json:"pidStart"` // start time of Pid in clock ticks since boot (/proc/PID/stat field 22): tells pids apart
-	Status        string    `json:"status"`   // created, running
+	Status        string    `json:"status"`   // created, running; in answers to OpState also paused
 	StartedAt     time.Time `json:"startedAt"`
 	// CgroupPaths are the absolute directories of the container's cgroup by controller; the key "" is the unified one.
 	CgroupPaths map[string]string `json:"cgroupPaths,omitempty"`
@@ -121,7 +132,10 @@ type ExitStatus struct {
 	Signal    int       `json:"signal,omitempty"`
 	OOMKilled bool      `json:"oomKilled,omitempty"`
 	At        time.Time `json:"at"`
-	LogError  string    `json:"logError,omitempty"`
+	// LogError is why the log is not complete: the first trouble and how much was lost.
+	LogError string `json:"logError,omitempty"`
+	// Reason is set when the container did not end by itself, such as when its supervisor was killed.
+	Reason string `json:"reason,omitempty"`
 }
 
 // Op names what is asked of a supervisor.
@@ -140,26 +154,26 @@ const (
 	OpExecStart  Op = "exec-start"  // stream (unless Detach); Process is the OCI process as JSON
 	OpExecWait   Op = "exec-wait"   // ExecID → Exit, when that process has ended
 	OpExecSignal Op = "exec-signal" // ExecID, Signal
-	OpStats      Op = "stats"       // → Stats, the cgroup's figures (opaque JSON of runtime/cgroup)
+	OpStats      Op = "stats"       // → Stats, model.Stats as JSON, without networks and SystemTotal
 	OpPids       Op = "pids"        // → Pids, all in the cgroup
 	OpEvents     Op = "events"      // Event lines: oom, exec-exit, exit, log-dropped
 )
 
 // Request is one request line.
 type Request struct {
-	Op        Op     `json:"op"`
-	ExecID    string `json:"execId,omitempty"`
-	Signal    int    `json:"signal,omitempty"`
-	All       bool   `json:"all,omitempty"`
-	Height    uint   `json:"height,omitempty"`
-	Width     uint   `json:"width,omitempty"`
-	Stdin     bool   `json:"stdin,omitempty"`
-	Stdout    bool   `json:"stdout,omitempty"`
-	Stderr    bool   `json:"stderr,omitempty"`
-	Tty       bool   `json:"tty,omitempty"`
-	Detach    bool   `json:"detach,omitempty"`
-	Process   []byte `json:"process,omitempty"`   // OCI process
-	Resources []byte `json:"resources,omitempty"` // OCI LinuxResources
+	Op        Op              `json:"op"`
+	ExecID    string          `json:"execId,omitempty"`
+	Signal    int             `json:"signal,omitempty"`
+	All       bool            `json:"all,omitempty"`
+	Height    uint            `json:"height,omitempty"`
+	Width     uint            `json:"width,omitempty"`
+	Stdin     bool            `json:"stdin,omitempty"`
+	Stdout    bool            `json:"stdout,omitempty"`
+	Stderr    bool            `json:"stderr,omitempty"`
+	Tty       bool            `json:"tty,omitempty"`
+	Detach    bool            `json:"detach,omitempty"`
+	Process   json.RawMessage `json:"process,omitempty"`   // OCI process
+	Resources json.RawMessage `json:"resources,omitempty"` // OCI LinuxResources
 }
 
 // Response is one response line. An empty Error is success.
@@ -170,14 +184,15 @@ type Response struct {
 	Pid       int              `json:"pid,omitempty"`
 	State     *SupervisorState `json:"state,omitempty"`
 	Exit      *ExitStatus      `json:"exit,omitempty"`
-	Stats     []byte           `json:"stats,omitempty"`
+	Stats     json.RawMessage  `json:"stats,omitempty"`
 	Pids      []int            `json:"pids,omitempty"`
 }
 
 // Event is one line of OpEvents.
 type Event struct {
-	Kind   string      `json:"kind"` // oom, exec-exit, exit, log-dropped
+	Kind   string      `json:"kind"` // oom, exec-exit, exit, log-dropped, client-dropped
 	ExecID string      `json:"execId,omitempty"`
 	Exit   *ExitStatus `json:"exit,omitempty"`
-	Count  int64       `json:"count,omitempty"`
+	Count  int64       `json:"count,omitempty"`  // oom: kills so far; log-dropped: messages lost so far
+	Reason string      `json:"reason,omitempty"` // of log-dropped and client-dropped
 }
