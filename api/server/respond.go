@@ -1,0 +1,61 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/moby/moby/api/types/common"
+
+	"github.com/shoalhq/shoal/lib/errs"
+)
+
+// fail is the one place where an error becomes an answer.
+func (s *Server) fail(w *response, r *http.Request, err error) {
+	if w.begun() {
+		if !errors.Is(err, context.Canceled) {
+			s.log.Warn("a request failed after its answer had begun", "method", r.Method, "path", r.URL.Path, "error", err)
+		}
+		return
+	}
+	status := errs.HTTPStatus(err)
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		status = http.StatusRequestEntityTooLarge
+	}
+	if status >= 500 && status != http.StatusNotImplemented && status != http.StatusServiceUnavailable && r.Context().Err() == nil {
+		s.log.Error("a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
+	}
+	h := w.Header()
+	h.Del("Content-Length")
+	if status == http.StatusNotModified {
+		w.WriteHeader(status)
+		return
+	}
+	writeJSON(w, status, common.ErrorResponse{Message: err.Error()})
+}
+
+// writeJSON answers with a JSON document.
+func writeJSON(w http.ResponseWriter, status int, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return errs.Wrap(err, "encode the answer")
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, err = w.Write(append(data, '\n'))
+	return err
+}
+
+// flush sends what was written so far, headers included.
+func flush(w http.ResponseWriter) {
+	if f, ok := w.(http.Flusher); ok {
+		f.Flush()
+	}
+}
+
+// missing says that a room is not there.
+func missing(what string) error {
+	return errs.New(errs.Unsupported, "%s are not available in this build of the daemon", what)
+}

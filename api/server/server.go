@@ -1,0 +1,142 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/shoalhq/shoal/api/types"
+	"github.com/shoalhq/shoal/lib/clock"
+	"github.com/shoalhq/shoal/lib/errs"
+)
+
+// Config is what a server needs.
+type Config struct {
+	Backends     Backends
+	Version      string // of the product, for the Server header
+	Experimental bool
+	SwarmState   func() string // "inactive", "active/manager", ...; nil is inactive
+	Clock        clock.Clock   // nil is the machine's
+	Log          *slog.Logger  // nil discards
+}
+
+// Server answers API requests. Make it with New.
+type Server struct {
+	b       Backends
+	cfg     Config
+	clock   clock.Clock
+	log     *slog.Logger
+	mux     *http.ServeMux
+	http    *http.Server
+	closing chan struct{} // closed when shutting down: ends streams
+	base    context.Context
+	cancel  context.CancelFunc
+
+	mu       sync.Mutex
+	hijacked map[net.Conn]struct{} // connections taken over by attach and exec
+	streams  sync.WaitGroup        // handlers of those
+	closed   bool
+}
+
+// New makes a server with all routes.
+func New(c Config) *Server {
+	s := &Server{b: c.Backends, cfg: c, clock: c.Clock, log: c.Log, mux: http.NewServeMux(),
+		closing: make(chan struct{}), hijacked: map[net.Conn]struct{}{}}
+	if s.clock == nil {
+		s.clock = clock.Real{}
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.base, s.cancel = context.WithCancel(context.Background())
+	s.http = &http.Server{
+		Handler:           s,
+		ReadHeaderTimeout: 30 * time.Second,
+		MaxHeaderBytes:    1 << 20,
+		BaseContext:       func(net.Listener) context.Context { return s.base },
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	s.routes()
+	return s
+}
+
+// Handle registers an addition under /shoal/, in the patterns of http.ServeMux ("GET /shoal/doctor"). Errors that the
+// handler returns are written as the API writes them. Call it before Serve.
+func (s *Server) Handle(pattern string, h func(http.ResponseWriter, *http.Request) error) {
+	s.handle(pattern, func(w http.ResponseWriter, r *http.Request, _ types.Version) error { return h(w, r) })
+}
+
+// Serve answers requests on the listener until Shutdown; it returns nil then.
+func (s *Server) Serve(l net.Listener) error {
+	err := s.http.Serve(l)
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+// Shutdown stops accepting, ends event, log, attach and exec streams, and waits for the other requests until ctx ends;
+// then it cuts them off.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.closed {
+		s.closed = true
+		close(s.closing)
+	}
+	for conn := range s.hijacked {
+		conn.Close()
+	}
+	s.mu.Unlock()
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		s.http.Close()
+	}
+	s.cancel()
+	done := make(chan struct{})
+	go func() {
+		s.streams.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	}
+	return err
+}
+
+// track registers a connection that left net/http's care, until release is called.
+func (s *Server) track(conn net.Conn) (release func(), err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errs.New(errs.Unavailable, "the daemon is stopping")
+	}
+	s.hijacked[conn] = struct{}{}
+	s.streams.Add(1)
+	return func() {
+		s.mu.Lock()
+		delete(s.hijacked, conn)
+		s.mu.Unlock()
+		s.streams.Done()
+	}, nil
+}
+
+// untilClosing is a context that also ends when the server shuts down, for streams without an end of their own.
+func (s *Server) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	go func() {
+		select {
+		case <-s.closing:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, cancel
+}
+
+var _ io.Writer = (*response)(nil)
