@@ -20,7 +20,8 @@ import (
 // with SupervisorConfig.WaitForStart, it waits for a byte on fd 3; then "running", or "failed" with the reason. The order
 // of sup.sock: it accepts before "created" is reported, and what was asked and answered before the byte is in force when
 // the program runs; so an attachment made between "created" and the byte misses no output. When fd 3's other end closes
-// before the byte, the supervisor takes everything back and ends. After "running" or "failed" it closes fd 3.
+// before the byte, the supervisor takes everything back and ends. After "failed" it ends. After "running" fd 3 stays as
+// an events connection (below) without a Response, so the starter needs no other.
 // With SupervisorConfig.Netns the network namespace is inherited as fd 4 (NetnsPath).
 //
 // Requests on sup.sock: the client sends one JSON Request line, gets one JSON Response line; for OpAttach and OpExecStart
@@ -108,10 +109,13 @@ type LogInfo struct {
 
 // StartReport is a line on the start-up handshake.
 type StartReport struct {
-	Step     string `json:"step"` // created, running, failed
-	Pid      int    `json:"pid,omitempty"`
-	Error    string `json:"error,omitempty"`
-	ExitCode int    `json:"exitCode,omitempty"` // for failed: 126 not executable, 127 not found, else 125 or 128
+	Step        string            `json:"step"` // created, running, failed
+	Pid         int               `json:"pid,omitempty"`
+	StartedAt   time.Time         `json:"startedAt,omitzero"`    // of running
+	CgroupPaths map[string]string `json:"cgroupPaths,omitempty"` // of created, as in SupervisorState
+	Error       string            `json:"error,omitempty"`       // of failed, whole
+	ErrorKind   int               `json:"errorKind,omitempty"`   // errs.Kind
+	ExitCode    int               `json:"exitCode,omitempty"`    // of failed: 126 not executable, 127 not found, else 128
 }
 
 // SupervisorState is state.json.

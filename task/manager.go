@@ -1,0 +1,420 @@
+package task
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/atomicfile"
+	"github.com/shoalhq/shoal/lib/clock"
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/failpoint"
+	"github.com/shoalhq/shoal/lib/undo"
+	"github.com/shoalhq/shoal/runtime/spec"
+)
+
+// endTimeout is how long Clear waits for a supervisor whose container has ended to be gone.
+const endTimeout = 10 * time.Second
+
+// Manager starts and finds tasks. Make it with New. It may be used from many goroutines.
+type Manager struct {
+	cfg Config
+
+	mu    sync.Mutex
+	tasks map[string]*Task // those this process started or found again, until cleared
+}
+
+// New makes a manager and the directory for its supervisors.
+func New(cfg Config) (*Manager, error) {
+	if cfg.Clock == nil {
+		cfg.Clock = clock.Real{}
+	}
+	m := &Manager{cfg: cfg, tasks: map[string]*Task{}}
+	if err := os.MkdirAll(m.root(), 0o711); err != nil {
+		return nil, errs.Wrap(err, "make the directory for supervisors")
+	}
+	return m, nil
+}
+
+func (m *Manager) root() string         { return filepath.Join(m.cfg.ExecRoot, "tasks") }
+func (m *Manager) dir(id string) string { return filepath.Join(m.root(), id) }
+
+// Known lists the IDs of which something is left in the exec root.
+func (m *Manager) Known() ([]string, error) {
+	entries, err := os.ReadDir(m.root())
+	if err != nil {
+		return nil, errs.Wrap(err, "list supervisors")
+	}
+	var ids []string
+	for _, e := range entries {
+		if e.IsDir() {
+			ids = append(ids, e.Name())
+		}
+	}
+	return ids, nil
+}
+
+// Start runs a container. It returns when the container's program runs, or with the reason why it does not and nothing
+// left behind: *StartFailure in the chain tells the exit code. When ctx ends before the program runs, the start is taken
+// back.
+func (m *Manager) Start(ctx context.Context, r StartRequest) (*Task, error) {
+	id := r.Config.ID
+	dir := m.dir(id)
+	var u undo.Stack
+	defer u.Run()
+	if err := m.prepare(ctx, dir, &r); err != nil {
+		return nil, err
+	}
+	u.Add(func() { os.RemoveAll(dir) })
+	if err := failpoint.Hit("task/start/prepared"); err != nil {
+		return nil, err
+	}
+	proc, hand, err := m.spawn(dir, r.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	t := newTask(m, id, dir)
+	t.proc = proc
+	u.Add(func() { // closing our end makes the supervisor take everything back; wait until it has
+		hand.Close()
+		waitOrKill(proc)
+	})
+	stop := context.AfterFunc(ctx, func() { hand.SetDeadline(time.Unix(1, 0)) })
+	defer stop()
+	lines := bufio.NewReaderSize(hand, 1024)
+	if err := m.handshake(ctx, t, r, hand, lines); err != nil {
+		return nil, err
+	}
+	if !stop() {
+		return nil, errs.Wrap(ctx.Err(), "start container %s", id)
+	}
+	u.Release()
+	m.mu.Lock()
+	m.tasks[id] = t
+	m.mu.Unlock()
+	go t.follow(hand, lines)
+	return t, nil
+}
+
+// prepare writes the supervisor's directory.
+func (m *Manager) prepare(ctx context.Context, dir string, r *StartRequest) error {
+	cfg := r.Config
+	if cfg.Runtime.Path == "" && r.Runtime != "" {
+		ref, ok := m.cfg.Runtimes[r.Runtime]
+		if !ok {
+			return errs.New(errs.Invalid, "unknown runtime %q: the daemon's configuration does not name it under \"runtimes\"", r.Runtime)
+		}
+		cfg.Runtime = ref
+	}
+	oci := r.Spec
+	if r.Namespace != nil {
+		oci = withNetns(oci)
+		cfg.Netns = true
+	}
+	cfg.WaitForStart = true
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		if !errors.Is(err, fs.ErrExist) {
+			return errs.Wrap(err, "make the supervisor's directory")
+		}
+		if err := m.vacate(ctx, cfg.ID); err != nil {
+			return err
+		}
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return errs.Wrap(err, "make the supervisor's directory")
+		}
+	}
+	err := writeJSON(filepath.Join(dir, spec.SupervisorFile), cfg)
+	if err == nil {
+		err = writeJSON(filepath.Join(dir, spec.ConfigFile), oci)
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+		return errs.Wrap(err, "prepare the supervisor of container %s", cfg.ID)
+	}
+	return nil
+}
+
+// vacate clears what an earlier run of the container left, unless it still runs.
+func (m *Manager) vacate(ctx context.Context, id string) error {
+	t, _, err := m.Reattach(ctx, id)
+	if err != nil {
+		return err
+	}
+	if t != nil {
+		return errs.New(errs.Conflict, "container %s already runs (pid %d)", id, t.Info().Pid)
+	}
+	return m.Clear(ctx, id)
+}
+
+// writeJSON writes a file that nobody reads before the supervisor is started, so no temporary name is needed.
+func writeJSON(path string, v any) error {
+	data, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, data, 0o600)
+}
+
+// withNetns copies as much of the spec as is needed to name the inherited network namespace.
+func withNetns(s *specs.Spec) *specs.Spec {
+	out := *s
+	linux := specs.Linux{}
+	if s.Linux != nil {
+		linux = *s.Linux
+	}
+	spaces := make([]specs.LinuxNamespace, 0, len(linux.Namespaces)+1)
+	for _, n := range linux.Namespaces {
+		if n.Type != specs.NetworkNamespace {
+			spaces = append(spaces, n)
+		}
+	}
+	linux.Namespaces = append(spaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: spec.NetnsPath})
+	out.Linux = &linux
+	return &out
+}
+
+// spawn starts the supervisor in its own session, without our standard streams, with one end of a socket pair as fd 3.
+// Garbage collection is off in it until it holds 24 MiB: it normally never gets there.
+func (m *Manager) spawn(dir string, netns *os.File) (*os.Process, *os.File, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, errs.Wrap(err, "make the handshake of a supervisor")
+	}
+	unix.SetNonblock(fds[0], true)
+	ours, theirs := os.NewFile(uintptr(fds[0]), "handshake"), os.NewFile(uintptr(fds[1]), "handshake")
+	defer theirs.Close()
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		ours.Close()
+		return nil, nil, err
+	}
+	defer null.Close()
+	files := []*os.File{null, null, null, theirs}
+	if netns != nil {
+		files = append(files, netns)
+	}
+	env := []string{"PATH=" + os.Getenv("PATH"), "GOGC=off", "GOMEMLIMIT=24MiB", "GOMAXPROCS=2"}
+	if v := os.Getenv(failpoint.EnvName); v != "" {
+		env = append(env, failpoint.EnvName+"="+v)
+	}
+	p, err := os.StartProcess(m.cfg.RuntimePath, []string{"shoal-runtime", "supervise", dir}, &os.ProcAttr{
+		Dir: "/", Env: env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	if err != nil {
+		ours.Close()
+		return nil, nil, errs.Wrap(err, "start the supervisor %s: is shoal-runtime installed?", m.cfg.RuntimePath)
+	}
+	return p, ours, nil
+}
+
+// handshake leads the start to "running".
+func (m *Manager) handshake(ctx context.Context, t *Task, r StartRequest, hand *os.File, lines *bufio.Reader) error {
+	report, err := nextReport(ctx, lines, "created")
+	if err != nil {
+		return err
+	}
+	t.setPid(report.Pid, report.CgroupPaths)
+	if r.Created != nil {
+		if err := r.Created(t); err != nil {
+			return err
+		}
+	}
+	if err := failpoint.Hit("task/start/created"); err != nil {
+		return err
+	}
+	if _, err := hand.Write([]byte{'g'}); err != nil && ctx.Err() == nil && !errors.Is(err, syscall.EPIPE) {
+		return errs.Wrap(err, "tell the supervisor to start the container")
+	}
+	report, err = nextReport(ctx, lines, "running")
+	if err != nil {
+		return err
+	}
+	t.setStarted(report.StartedAt)
+	return nil
+}
+
+func nextReport(ctx context.Context, lines *bufio.Reader, want string) (spec.StartReport, error) {
+	var r spec.StartReport
+	line, err := lines.ReadBytes('\n')
+	if err != nil {
+		if ctx.Err() != nil {
+			return r, errs.Wrap(ctx.Err(), "start container")
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+			return r, errs.New(errs.Internal, "the supervisor ended before the container was %s, without saying why: look for shoal-runtime in the kernel's log (killed for lack of memory?)", want)
+		}
+		return r, errs.Wrap(err, "read the supervisor's report")
+	}
+	if err := json.Unmarshal(line, &r); err != nil {
+		return r, errs.New(errs.Internal, "the supervisor's report %q cannot be read: are shoald and shoal-runtime of the same version? %w", line, err)
+	}
+	switch r.Step {
+	case want:
+		return r, nil
+	case "failed":
+		return r, &StartFailure{Code: r.ExitCode, Err: errs.New(errs.Kind(r.ErrorKind), "%s", r.Error)}
+	}
+	return r, errs.New(errs.Internal, "the supervisor reports %q where %q was due: are shoald and shoal-runtime of the same version?", r.Step, want)
+}
+
+// waitOrKill reaps a supervisor that was told to take everything back.
+func waitOrKill(p *os.Process) {
+	timer := time.AfterFunc(endTimeout, func() { p.Kill() })
+	p.Wait()
+	timer.Stop()
+}
+
+// Reattach finds a container that an earlier daemon started: the running task, or how it ended meanwhile, or neither when
+// there is nothing or only half of a start, of which nothing is left then.
+func (m *Manager) Reattach(ctx context.Context, id string) (*Task, *spec.ExitStatus, error) {
+	m.mu.Lock()
+	t := m.tasks[id]
+	m.mu.Unlock()
+	if t != nil {
+		select {
+		case <-t.done:
+			exit := t.Exit()
+			return nil, &exit, nil
+		default:
+			return t, nil, nil
+		}
+	}
+	dir := m.dir(id)
+	if _, err := os.Stat(dir); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil, nil
+		}
+		return nil, nil, err
+	}
+	t = newTask(m, id, dir)
+	conn, lines, state, err := t.subscribe(ctx)
+	if err == nil && state.Status != "created" && state.Status != "creating" {
+		t.setPid(state.Pid, state.CgroupPaths)
+		t.setStarted(state.StartedAt)
+		m.mu.Lock()
+		m.tasks[id] = t
+		m.mu.Unlock()
+		go t.follow(conn, lines)
+		return t, nil, nil
+	}
+	if err == nil { // half a start: its supervisor takes it back, and ends
+		waitEnd(ctx, conn, lines)
+		conn.Close()
+	}
+	return m.recover(ctx, id)
+}
+
+// waitEnd reads until the supervisor is gone.
+func waitEnd(ctx context.Context, conn deadliner, lines *bufio.Reader) {
+	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	conn.SetReadDeadline(time.Now().Add(endTimeout))
+	io.Copy(io.Discard, lines)
+}
+
+type deadliner interface{ SetReadDeadline(time.Time) error }
+
+// recover says what became of a container whose supervisor does not answer.
+func (m *Manager) recover(ctx context.Context, id string) (*Task, *spec.ExitStatus, error) {
+	dir := m.dir(id)
+	exit, err := readExit(dir)
+	if err == nil {
+		return nil, exit, nil
+	}
+	var state spec.SupervisorState
+	started := atomicfile.ReadJSON(filepath.Join(dir, spec.StateFile), &state) == nil && state.Status == "running"
+	if err := m.reap(ctx, dir); err != nil {
+		return nil, nil, err
+	}
+	if !started {
+		return nil, nil, errs.Wrap(os.RemoveAll(dir), "remove half a start of container %s", id)
+	}
+	exit, err = readExit(dir)
+	return nil, exit, err
+}
+
+func readExit(dir string) (*spec.ExitStatus, error) {
+	var e spec.ExitStatus
+	if err := atomicfile.ReadJSON(filepath.Join(dir, spec.ExitFile), &e); err != nil {
+		return nil, err
+	}
+	return &e, nil
+}
+
+// reap runs `shoal-runtime supervise --reap DIR`: it kills what is left of the container, removes its cgroup and its
+// runtime's state, and writes exit.json when there is none.
+func (m *Manager) reap(ctx context.Context, dir string) error {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer null.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	p, err := os.StartProcess(m.cfg.RuntimePath, []string{"shoal-runtime", "supervise", "--reap", dir}, &os.ProcAttr{
+		Dir: "/", Env: []string{"PATH=" + os.Getenv("PATH")}, Files: []*os.File{null, null, w}, Sys: &syscall.SysProcAttr{Setsid: true},
+	})
+	w.Close()
+	if err != nil {
+		return errs.Wrap(err, "start %s to clean up after a killed supervisor", m.cfg.RuntimePath)
+	}
+	stop := context.AfterFunc(ctx, func() { p.Kill() })
+	defer stop()
+	said, _ := io.ReadAll(io.LimitReader(r, 64<<10))
+	st, err := p.Wait()
+	if err != nil {
+		return err
+	}
+	if !st.Success() {
+		return errs.New(errs.Internal, "clean up after the killed supervisor in %s: %s: %s", dir, st, said)
+	}
+	return nil
+}
+
+// Clear removes what is left of a container that has ended; it waits until the supervisor is gone, so that the container
+// can be started again or forgotten. Clearing nothing is no error; a running container is a Conflict.
+func (m *Manager) Clear(ctx context.Context, id string) error {
+	m.mu.Lock()
+	t := m.tasks[id]
+	m.mu.Unlock()
+	if t != nil {
+		select {
+		case <-t.done:
+		default:
+			return errs.New(errs.Conflict, "container %s still runs: stop it first", id)
+		}
+		select {
+		case <-t.gone:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	} else if old := newTask(m, id, m.dir(id)); old.answers(ctx) {
+		return errs.New(errs.Conflict, "container %s still runs: stop it first", id)
+	}
+	if err := failpoint.Hit("task/clear"); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(m.dir(id)); err != nil {
+		return errs.Wrap(err, "remove the supervisor's directory of container %s", id)
+	}
+	m.mu.Lock()
+	if m.tasks[id] == t {
+		delete(m.tasks, id)
+	}
+	m.mu.Unlock()
+	return nil
+}
