@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"syscall"
 )
 
@@ -98,27 +97,28 @@ func KindOf(err error) Kind {
 // Is says whether err is of the kind.
 func Is(err error, kind Kind) bool { return err != nil && KindOf(err) == kind }
 
-// HTTPStatus maps err's kind to the status code that the Docker Engine API documents for it.
+// HTTPStatus maps err's kind to the status code that the Docker Engine API documents for it. (Plain numbers:
+// net/http would bring TLS into the container runtime, which must start in a millisecond.)
 func HTTPStatus(err error) int {
 	switch KindOf(err) {
 	case Invalid:
-		return http.StatusBadRequest
+		return 400
 	case NotFound:
-		return http.StatusNotFound
+		return 404
 	case Conflict:
-		return http.StatusConflict
+		return 409
 	case NotModified:
-		return http.StatusNotModified
+		return 304
 	case Forbidden:
-		return http.StatusForbidden
+		return 403
 	case Unauthorized:
-		return http.StatusUnauthorized
+		return 401
 	case Unavailable:
-		return http.StatusServiceUnavailable
+		return 503
 	case Unsupported:
-		return http.StatusNotImplemented
+		return 501
 	}
-	return http.StatusInternalServerError
+	return 500
 }
 
 // Exit codes of the command line, as Docker's users know them.
