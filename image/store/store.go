@@ -19,6 +19,7 @@ import (
 
 	"github.com/shoalhq/shoal/lib/clock"
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/keylock"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -49,7 +50,7 @@ type Store struct {
 	lower map[string][]string
 	users map[string]string // container → image ID
 
-	unpacking keyed // one unpack of a layer at a time
+	unpacking keylock.Set // one unpack of a layer at a time
 	sweeping  sync.Mutex
 }
 
@@ -164,39 +165,4 @@ func (s *Store) event(action, id, name string) {
 		e.Attrs["name"] = name
 	}
 	s.cfg.Events(e)
-}
-
-// keyed is a lock per key.
-type keyed struct {
-	mu   sync.Mutex
-	held map[string]*heldKey
-}
-
-type heldKey struct {
-	mu   sync.Mutex
-	refs int
-}
-
-// lock waits for the key and returns the function that frees it.
-func (k *keyed) lock(name string) func() {
-	k.mu.Lock()
-	if k.held == nil {
-		k.held = map[string]*heldKey{}
-	}
-	h := k.held[name]
-	if h == nil {
-		h = &heldKey{}
-		k.held[name] = h
-	}
-	h.refs++
-	k.mu.Unlock()
-	h.mu.Lock()
-	return func() {
-		h.mu.Unlock()
-		k.mu.Lock()
-		defer k.mu.Unlock()
-		if h.refs--; h.refs == 0 {
-			delete(k.held, name)
-		}
-	}
 }

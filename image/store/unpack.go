@@ -159,7 +159,7 @@ func (b *backend) nativeDir(ctx context.Context, chain string) (string, error) {
 // a layer that is recorded is whole, whatever happens to the power.
 func (s *Store) unpackLayer(ctx context.Context, b *backend, d *described, chains []digest.Digest, i int, progress func(model.ImageProgress)) error {
 	chain := chains[i].String()
-	defer s.unpacking.lock(chain)()
+	defer s.unpacking.Lock(chain)()
 	if _, err := b.snap.Stat(ctx, chain); err == nil || !errdefs.IsNotFound(err) {
 		return classify(err)
 	}

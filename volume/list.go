@@ -1,0 +1,175 @@
+package volume
+
+import (
+	"context"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+)
+
+// List gives the volumes that pass the filters (dangling, driver, label, name), by name.
+func (v *Volumes) List(_ context.Context, filters model.Filters) ([]model.Volume, error) {
+	keep, err := compile(filters, "dangling", "driver", "label", "label!", "name")
+	if err != nil {
+		return nil, err
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err := v.load(); err != nil {
+		return nil, err
+	}
+	var out []model.Volume
+	for _, e := range v.all {
+		if keep(e) {
+			out = append(out, e.volume)
+		}
+	}
+	slices.SortFunc(out, func(a, b model.Volume) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// Prune removes the volumes that no container refers to: the anonymous ones, or with the filter all=true every one.
+// Filters are all, label and label!.
+func (v *Volumes) Prune(ctx context.Context, filters model.Filters) (model.VolumePruneReport, error) {
+	var report model.VolumePruneReport
+	keep, err := compile(filters, "all", "label", "label!")
+	if err != nil {
+		return report, err
+	}
+	all := slices.Contains(filters["all"], "true") || slices.Contains(filters["all"], "1")
+	v.mu.Lock()
+	err = v.load()
+	var names []string
+	for name, e := range v.all {
+		if len(e.users) == 0 && (all || e.volume.Anonymous) && keep(e) {
+			names = append(names, name)
+		}
+	}
+	v.mu.Unlock()
+	if err != nil {
+		return report, err
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		if ctx.Err() != nil {
+			return report, ctx.Err()
+		}
+		unlock := v.busy.Lock(name)
+		size, _ := diskUse(v.data(name))
+		err := v.remove(name)
+		unlock()
+		if errs.Is(err, errs.Conflict) || errs.Is(err, errs.NotFound) {
+			v.cfg.Log.Warn("volume is not pruned", "volume", name, "reason", err)
+			continue
+		}
+		if err != nil {
+			return report, err
+		}
+		report.Deleted = append(report.Deleted, name)
+		report.Reclaimed += size
+	}
+	return report, nil
+}
+
+// DiskUsage is List of all volumes with sizes and reference counts.
+func (v *Volumes) DiskUsage(ctx context.Context) ([]model.Volume, error) {
+	list, err := v.List(ctx, nil)
+	for i := range list {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		u := &model.VolumeUsage{Size: -1, RefCount: len(v.Users(list[i].Name))}
+		if !needsMount(list[i].Options) && list[i].Options["device"] == "" {
+			if size, err := diskUse(list[i].Mountpoint); err == nil {
+				u.Size = size
+			}
+		}
+		list[i].Usage = u
+	}
+	return list, err
+}
+
+// diskUse is what a tree takes on the disk it is on, each file once; other filesystems mounted within are left out.
+func diskUse(dir string) (int64, error) {
+	var sum int64
+	seen := map[uint64]bool{}
+	var device uint64
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			if path == dir {
+				return err
+			}
+			return nil // it went away meanwhile
+		}
+		info, err := d.Info()
+		if err != nil {
+			return nil
+		}
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			return nil
+		}
+		if path == dir {
+			device = uint64(st.Dev)
+		} else if uint64(st.Dev) != device {
+			if d.IsDir() {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if st.Nlink > 1 && !d.IsDir() {
+			if seen[st.Ino] {
+				return nil
+			}
+			seen[st.Ino] = true
+		}
+		sum += st.Blocks * 512
+		return nil
+	})
+	return sum, err
+}
+
+// compile makes one test of the filters; unknown ones are Invalid.
+func compile(filters model.Filters, known ...string) (func(*entry) bool, error) {
+	for name, values := range filters {
+		if !slices.Contains(known, name) {
+			return nil, errs.New(errs.Invalid, "invalid filter '%s': volumes can be filtered here by %s", name, strings.Join(known, ", "))
+		}
+		if name == "dangling" || name == "all" {
+			for _, value := range values {
+				if _, err := strconv.ParseBool(value); err != nil {
+					return nil, errs.New(errs.Invalid, "invalid filter '%s=%s': want true or false", name, value)
+				}
+			}
+		}
+	}
+	hasLabel := func(e *entry, want string) bool {
+		key, value, hasValue := strings.Cut(want, "=")
+		got, ok := e.volume.Labels[key]
+		return ok && (!hasValue || got == value)
+	}
+	any := func(name string, test func(string) bool) bool {
+		return len(filters[name]) == 0 || slices.ContainsFunc(filters[name], test)
+	}
+	return func(e *entry) bool {
+		for _, l := range filters["label"] {
+			if !hasLabel(e, l) {
+				return false
+			}
+		}
+		for _, l := range filters["label!"] {
+			if hasLabel(e, l) {
+				return false
+			}
+		}
+		return any("dangling", func(s string) bool { want, _ := strconv.ParseBool(s); return want == (len(e.users) == 0) }) &&
+			any("driver", func(s string) bool { return s == e.volume.Driver }) &&
+			any("name", func(s string) bool { return strings.Contains(e.volume.Name, s) })
+	}, nil
+}

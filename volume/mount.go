@@ -1,0 +1,224 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+)
+
+// checkOptions refuses options that could never work.
+func checkOptions(options map[string]string) error {
+	for name, value := range options {
+		switch name {
+		case "type", "device", "o":
+		case "size":
+			return errs.New(errs.Unsupported, "option size=%s: the local driver has no quotas yet; for a bounded volume use type=tmpfs with o=size=%s", value, value)
+		default:
+			return errs.New(errs.Invalid, "invalid option: %q; the local driver knows type, device and o", name)
+		}
+	}
+	if len(options) == 0 {
+		return nil
+	}
+	if options["device"] == "" {
+		return errs.New(errs.Invalid, "missing required option: \"device\"; for type=tmpfs use device=tmpfs")
+	}
+	if options["type"] == "" && !isBind(options) {
+		return errs.New(errs.Invalid, "missing required option: \"type\"; for a directory of this machine use type=none and o=bind")
+	}
+	if isBind(options) && !filepath.IsAbs(options["device"]) {
+		return errs.New(errs.Invalid, "device=%s: a bind wants an absolute path", options["device"])
+	}
+	return nil
+}
+
+func isBind(options map[string]string) bool {
+	for o := range strings.SplitSeq(options["o"], ",") {
+		if o == "bind" || o == "rbind" {
+			return true
+		}
+	}
+	return options["type"] == "bind"
+}
+
+// needsMount says whether the volume is another filesystem, shared by its containers, and so must be mounted once on the
+// host; binds go straight into the container.
+func needsMount(options map[string]string) bool { return len(options) > 0 && !isBind(options) }
+
+// Mount makes the volume ready for a container that is about to start and says how the runtime gets it. A volume that
+// is another filesystem is mounted on the host when its first container starts, in the mount namespace of the daemon;
+// every container then binds it, so that all see the same. Mount again for the same container changes nothing, which is
+// what the engine does for running containers after a restart.
+func (v *Volumes) Mount(ctx context.Context, name, container string) (model.VolumeMount, error) {
+	defer v.busy.Lock(name)()
+	vol, err := v.get(name)
+	if err != nil {
+		return model.VolumeMount{}, err
+	}
+	m := model.VolumeMount{Type: "bind", Source: vol.Mountpoint, Options: []string{"rbind"}}
+	switch {
+	case isBind(vol.Options):
+		m.Source = vol.Options["device"]
+		if _, err := os.Stat(m.Source); err != nil {
+			return m, errs.New(errs.Invalid, "volume %s: its device %s cannot be used: %w", name, m.Source, err)
+		}
+		for o := range strings.SplitSeq(vol.Options["o"], ",") {
+			if o != "" && o != "bind" && o != "rbind" {
+				m.Options = append(m.Options, o)
+			}
+		}
+	case needsMount(vol.Options):
+		if err := v.mountOnce(ctx, vol); err != nil {
+			return m, errs.Wrap(err, "mount volume %s", name)
+		}
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if e := v.all[name]; e != nil {
+		e.mounted[container] = true
+	}
+	v.event("mount", name, map[string]string{"container": container, "destination": m.Source})
+	return m, nil
+}
+
+// Unmount says that the container has stopped. The last one takes the mount with it.
+func (v *Volumes) Unmount(_ context.Context, name, container string) error {
+	defer v.busy.Lock(name)()
+	v.mu.Lock()
+	e, err := v.entry(name)
+	if err != nil {
+		v.mu.Unlock()
+		return err
+	}
+	was := e.mounted[container]
+	delete(e.mounted, container)
+	rest, vol := len(e.mounted), e.volume
+	v.mu.Unlock()
+	if !was {
+		return nil
+	}
+	v.event("unmount", name, map[string]string{"container": container})
+	if rest > 0 || !needsMount(vol.Options) {
+		return nil
+	}
+	if mounted, err := mountinfo.Mounted(vol.Mountpoint); err != nil || !mounted {
+		return errs.Wrap(err, "unmount volume %s", name)
+	}
+	return errs.Wrap(unix.Unmount(vol.Mountpoint, unix.MNT_DETACH), "unmount volume %s", name)
+}
+
+// mountOnce mounts the volume's filesystem on its directory, unless it is.
+func (v *Volumes) mountOnce(ctx context.Context, vol model.Volume) error {
+	mounted, err := mountinfo.Mounted(vol.Mountpoint)
+	if err != nil || mounted {
+		return err
+	}
+	kind, device := vol.Options["type"], vol.Options["device"]
+	flags, data, err := options(ctx, kind, vol.Options["o"])
+	if err != nil {
+		return err
+	}
+	if kind == "cifs" || strings.HasPrefix(kind, "nfs") {
+		device, data, err = network(ctx, kind, device, data)
+		if err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount(device, vol.Mountpoint, kind, flags, data); err != nil {
+		hint := ""
+		switch err {
+		case unix.ENODEV:
+			hint = "; this kernel has no such filesystem (see /proc/filesystems)"
+		case unix.EINVAL:
+			hint = "; the kernel's log (dmesg) may name the option it does not like"
+		case unix.EPERM:
+			hint = "; the daemon is not allowed to mount this"
+		}
+		return fmt.Errorf("type %s, device %s, options %q: %w%s", kind, device, vol.Options["o"], err, hint)
+	}
+	return nil
+}
+
+// flagOf are the options that the kernel takes as flags; false takes the flag away.
+var flagOf = map[string]struct {
+	flag uintptr
+	set  bool
+}{
+	"ro": {unix.MS_RDONLY, true}, "rw": {unix.MS_RDONLY, false}, "nosuid": {unix.MS_NOSUID, true}, "suid": {unix.MS_NOSUID, false},
+	"nodev": {unix.MS_NODEV, true}, "dev": {unix.MS_NODEV, false}, "noexec": {unix.MS_NOEXEC, true}, "exec": {unix.MS_NOEXEC, false},
+	"sync": {unix.MS_SYNCHRONOUS, true}, "async": {unix.MS_SYNCHRONOUS, false}, "noatime": {unix.MS_NOATIME, true}, "atime": {unix.MS_NOATIME, false},
+	"nodiratime": {unix.MS_NODIRATIME, true}, "diratime": {unix.MS_NODIRATIME, false}, "relatime": {unix.MS_RELATIME, true},
+	"norelatime": {unix.MS_RELATIME, false}, "strictatime": {unix.MS_STRICTATIME, true}, "dirsync": {unix.MS_DIRSYNC, true},
+	"mand": {unix.MS_MANDLOCK, true}, "nomand": {unix.MS_MANDLOCK, false}, "defaults": {0, true},
+}
+
+// options splits the option o into flags and what the filesystem itself reads.
+func options(_ context.Context, kind, text string) (flags uintptr, data string, err error) {
+	var rest []string
+	for o := range strings.SplitSeq(text, ",") {
+		if o == "" {
+			continue
+		}
+		f, known := flagOf[o]
+		switch {
+		case !known:
+			rest = append(rest, o)
+		case f.set:
+			flags |= f.flag
+		default:
+			flags &^= f.flag
+		}
+	}
+	if kind == "none" {
+		return 0, "", errs.New(errs.Invalid, "type=none makes sense with o=bind only")
+	}
+	return flags, strings.Join(rest, ","), nil
+}
+
+// network resolves the server's name, which the kernel cannot: addr=NAME becomes addr=ADDRESS, and a missing addr is
+// taken from the device ("server:/path", "//server/share").
+func network(ctx context.Context, kind, device, data string) (string, string, error) {
+	var out []string
+	addr := ""
+	for o := range strings.SplitSeq(data, ",") {
+		if a, ok := strings.CutPrefix(o, "addr="); ok {
+			addr = a
+		} else if o != "" {
+			out = append(out, o)
+		}
+	}
+	if addr == "" {
+		if kind == "cifs" {
+			addr, _, _ = strings.Cut(strings.TrimPrefix(device, "//"), "/")
+		} else {
+			addr, _, _ = strings.Cut(device, ":")
+		}
+	}
+	if addr == "" {
+		return "", "", errs.New(errs.Invalid, "device %q names no server; use o=addr=SERVER", device)
+	}
+	ip, err := net.DefaultResolver.LookupIPAddr(ctx, addr)
+	if err != nil || len(ip) == 0 {
+		return "", "", errs.New(errs.Unavailable, "server %q has no address: %w", addr, err)
+	}
+	return device, strings.Join(append(out, "addr="+ip[0].String()), ","), nil
+}
+
+// mountsBelow lists what is mounted on or under dir.
+func mountsBelow(dir string) ([]string, error) {
+	list, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
+	var out []string
+	for _, m := range list {
+		out = append(out, m.Mountpoint)
+	}
+	return out, err
+}

@@ -1,0 +1,324 @@
+// Package volume keeps volumes: directories for data that outlives containers, made by the local driver. A volume of the
+// options type, device and o is another filesystem, mounted while a container that uses it runs. The package must not
+// know containers beyond their identifiers; who uses what is told to it by Use, for every container at start as well.
+//
+// On disk: ROOT/NAME/_data holds the data, ROOT/NAME/volume.json what was asked for. A directory with data but without a
+// readable volume.json is still a volume, so that damage to a record never hides data.
+package volume
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/shoalhq/shoal/lib/atomicfile"
+	"github.com/shoalhq/shoal/lib/clock"
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/failpoint"
+	"github.com/shoalhq/shoal/lib/ids"
+	"github.com/shoalhq/shoal/lib/keylock"
+	"github.com/shoalhq/shoal/model"
+)
+
+// Names inside a volume's directory, and the beginning of directories that are being made or removed.
+const (
+	dataDir    = "_data"
+	recordFile = "volume.json"
+	halfMade   = ".making-"
+	halfGone   = ".removing-"
+)
+
+// recordVersion is the version of volume.json.
+const recordVersion = 1
+
+// Config says where volumes are and whom to tell of changes.
+type Config struct {
+	Root   string            // directory of its own; made when missing
+	Events func(model.Event) // may be nil; must not block
+	Clock  clock.Clock       // nil: the machine's
+	Log    *slog.Logger      // nil: nowhere
+}
+
+// Volumes is the local driver with its volumes. It is safe for concurrent use.
+type Volumes struct {
+	cfg Config
+
+	mu     sync.Mutex
+	loaded bool
+	all    map[string]*entry
+
+	busy keylock.Set // one operation on a volume at a time
+}
+
+// entry is one volume; under Volumes.mu.
+type entry struct {
+	volume  model.Volume
+	users   map[string]bool // containers that refer to it
+	mounted map[string]bool // containers that run with it mounted
+}
+
+// record is volume.json.
+type record struct {
+	Version   int
+	Name      string
+	Created   time.Time
+	Labels    map[string]string `json:",omitempty"`
+	Options   map[string]string `json:",omitempty"`
+	Anonymous bool              `json:",omitempty"`
+}
+
+// Open makes the room; the directory is read at the first use.
+func Open(cfg Config) *Volumes {
+	if cfg.Clock == nil {
+		cfg.Clock = clock.Real{}
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Events == nil {
+		cfg.Events = func(model.Event) {}
+	}
+	return &Volumes{cfg: cfg, all: map[string]*entry{}}
+}
+
+// load reads all records once; it is called with mu held, at the first use, when nothing else can be waiting for long.
+func (v *Volumes) load() error {
+	if v.loaded {
+		return nil
+	}
+	if err := os.MkdirAll(v.cfg.Root, 0o701); err != nil {
+		return errs.Wrap(err, "volumes")
+	}
+	list, err := os.ReadDir(v.cfg.Root)
+	if err != nil {
+		return errs.Wrap(err, "volumes")
+	}
+	for _, e := range list {
+		name := e.Name()
+		if strings.HasPrefix(name, halfMade) || strings.HasPrefix(name, halfGone) {
+			go removeTree(filepath.Join(v.cfg.Root, name), v.cfg.Log)
+			continue
+		}
+		if !e.IsDir() || model.ValidateVolumeName(name) != nil {
+			continue
+		}
+		if vol, ok := v.read(name); ok && v.all[name] == nil {
+			v.all[name] = newEntry(vol)
+		}
+	}
+	v.loaded = true
+	return nil
+}
+
+func newEntry(vol model.Volume) *entry {
+	return &entry{volume: vol, users: map[string]bool{}, mounted: map[string]bool{}}
+}
+
+func (v *Volumes) dir(name string) string  { return filepath.Join(v.cfg.Root, name) }
+func (v *Volumes) data(name string) string { return filepath.Join(v.cfg.Root, name, dataDir) }
+
+func (v *Volumes) read(name string) (model.Volume, bool) {
+	st, err := os.Lstat(v.data(name))
+	if err != nil || !st.IsDir() {
+		v.cfg.Log.Warn("directory is no volume: it has no _data", "directory", v.dir(name))
+		return model.Volume{}, false
+	}
+	vol := model.Volume{Name: name, Driver: model.LocalDriver, Mountpoint: v.data(name), Created: st.ModTime().UTC()}
+	var r record
+	err = atomicfile.ReadJSON(filepath.Join(v.dir(name), recordFile), &r)
+	if err == nil && r.Version > recordVersion {
+		err = errs.New(errs.Damaged, "it has version %d, this program knows %d", r.Version, recordVersion)
+	}
+	if err != nil {
+		v.cfg.Log.Warn("record of volume cannot be read; its data is kept, labels and options are unknown", "volume", name, "error", err)
+		vol.Anonymous = ids.Valid(name)
+		return vol, true
+	}
+	vol.Created, vol.Labels, vol.Options, vol.Anonymous = r.Created, r.Labels, r.Options, r.Anonymous
+	return vol, true
+}
+
+// CreateRequest asks for a volume.
+type CreateRequest struct {
+	Name    string // "" makes an anonymous one with a name of 64 hexadecimal digits
+	Driver  string // "" is local
+	Options map[string]string
+	Labels  map[string]string
+}
+
+// Create makes a volume, or gives the one that is there already when it was made with the same options. existed says
+// which.
+func (v *Volumes) Create(_ context.Context, r CreateRequest) (vol model.Volume, existed bool, err error) {
+	anonymous := r.Name == ""
+	if anonymous {
+		r.Name = ids.New()
+	} else if err := model.ValidateVolumeName(r.Name); err != nil {
+		return vol, false, err
+	}
+	if r.Driver != "" && r.Driver != model.LocalDriver && r.Driver != "default" {
+		return vol, false, errs.New(errs.NotFound, "create %s: no volume driver %q is here; there is: local", r.Name, r.Driver)
+	}
+	if err := checkOptions(r.Options); err != nil {
+		return vol, false, errs.Wrap(err, "create %s", r.Name)
+	}
+	defer v.busy.Lock(r.Name)()
+	if e, err := v.get(r.Name); err == nil {
+		if len(r.Options) > 0 && !maps.Equal(r.Options, e.Options) {
+			return vol, true, errs.New(errs.Conflict, "volume %q exists already with other options (%v); remove it first, or choose another name", r.Name, e.Options)
+		}
+		return e, true, nil
+	} else if !errs.Is(err, errs.NotFound) {
+		return vol, false, err
+	}
+	vol = model.Volume{Name: r.Name, Driver: model.LocalDriver, Mountpoint: v.data(r.Name), Created: v.cfg.Clock.Now().UTC().Truncate(time.Second),
+		Labels: maps.Clone(r.Labels), Options: maps.Clone(r.Options), Anonymous: anonymous}
+	if err := v.write(vol); err != nil {
+		return vol, false, errs.Wrap(err, "create volume %s", r.Name)
+	}
+	v.mu.Lock()
+	v.all[r.Name] = newEntry(vol)
+	v.mu.Unlock()
+	v.event("create", vol.Name, nil)
+	return vol, false, nil
+}
+
+// write makes the directory under another name and renames it when it is whole.
+func (v *Volumes) write(vol model.Volume) error {
+	temp := filepath.Join(v.cfg.Root, halfMade+ids.New())
+	err := os.Mkdir(temp, 0o701)
+	if err == nil {
+		err = os.Mkdir(filepath.Join(temp, dataDir), 0o755)
+	}
+	if err == nil {
+		r := record{recordVersion, vol.Name, vol.Created, vol.Labels, vol.Options, vol.Anonymous}
+		err = atomicfile.WriteJSON(filepath.Join(temp, recordFile), r, 0o600, atomicfile.Durable)
+	}
+	if err == nil {
+		err = failpoint.Hit("volume/create/rename")
+	}
+	if err == nil {
+		err = os.Rename(temp, v.dir(vol.Name))
+	}
+	if err != nil {
+		os.RemoveAll(temp)
+		return err
+	}
+	return atomicfile.SyncDir(v.cfg.Root)
+}
+
+func (v *Volumes) get(name string) (model.Volume, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e, err := v.entry(name)
+	if err != nil {
+		return model.Volume{}, err
+	}
+	return e.volume, nil
+}
+
+// entry is called with mu held.
+func (v *Volumes) entry(name string) (*entry, error) {
+	if err := v.load(); err != nil {
+		return nil, err
+	}
+	e := v.all[name]
+	if e == nil {
+		return nil, errs.New(errs.NotFound, "get %s: no such volume; `shoal volume ls` lists those that are here", name)
+	}
+	return e, nil
+}
+
+// Inspect gives one volume.
+func (v *Volumes) Inspect(_ context.Context, name string) (model.Volume, error) { return v.get(name) }
+
+// Use notes that the container refers to the volume, which then cannot be removed.
+func (v *Volumes) Use(name, container string) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e, err := v.entry(name)
+	if err == nil {
+		e.users[container] = true
+	}
+	return err
+}
+
+// Release takes back all notes of the container, which is gone.
+func (v *Volumes) Release(container string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for _, e := range v.all {
+		delete(e.users, container)
+	}
+}
+
+// Users lists the containers that refer to the volume.
+func (v *Volumes) Users(name string) []string {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e, err := v.entry(name)
+	if err != nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(e.users))
+}
+
+// Remove deletes the volume and its data. One that containers refer to is a Conflict, also with force; force only makes
+// it no error that there is none.
+func (v *Volumes) Remove(_ context.Context, name string, force bool) error {
+	defer v.busy.Lock(name)()
+	_, err := v.get(name)
+	if force && errs.Is(err, errs.NotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return v.remove(name)
+}
+
+func (v *Volumes) remove(name string) error {
+	if users := v.Users(name); len(users) > 0 {
+		return errs.New(errs.Conflict, "remove %s: volume is in use - [%s]; remove the container first", name, strings.Join(users, ", "))
+	}
+	mounts, err := mountsBelow(v.dir(name))
+	if err != nil {
+		return err
+	}
+	if len(mounts) > 0 { // deleting would reach into another filesystem
+		return errs.New(errs.Conflict, "remove %s: something is mounted in the volume: %s; unmount it first", name, strings.Join(mounts, ", "))
+	}
+	gone := filepath.Join(v.cfg.Root, halfGone+ids.New())
+	if err := os.Rename(v.dir(name), gone); err != nil {
+		return errs.Wrap(err, "remove volume %s", name)
+	}
+	v.mu.Lock()
+	delete(v.all, name)
+	v.mu.Unlock()
+	v.event("destroy", name, nil)
+	if err := atomicfile.SyncDir(v.cfg.Root); err != nil {
+		return errs.Wrap(err, "remove volume %s", name)
+	}
+	return errs.Wrap(os.RemoveAll(gone), "remove volume %s", name)
+}
+
+func removeTree(dir string, log *slog.Logger) {
+	if mounts, err := mountsBelow(dir); err != nil || len(mounts) > 0 {
+		log.Warn("left-over of a removed volume stays: something is mounted in it", "directory", dir, "mounts", mounts, "error", err)
+		return
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		log.Warn("left-over of a removed volume stays", "directory", dir, "error", err)
+	}
+}
+
+func (v *Volumes) event(action, name string, more map[string]string) {
+	attrs := map[string]string{"driver": model.LocalDriver}
+	maps.Copy(attrs, more)
+	v.cfg.Events(model.Event{Type: "volume", Action: action, ID: name, Attrs: attrs})
+}
