@@ -1,0 +1,181 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/network/plan"
+)
+
+const vethInfoPeer = 1 // VETH_INFO_PEER
+
+// Plug makes a container's link: a pair whose one end is in the bridge and whose other is in the namespace, with its
+// addresses and routes. Nothing is left behind when it fails.
+func (k *Real) Plug(p plan.Plug, ns *os.File) error {
+	k.mu.Lock()
+	bridge := k.bridgeIx[p.Bridge]
+	k.mu.Unlock()
+	if bridge == 0 {
+		return errs.New(errs.Internal, "bridge %s was not prepared", p.Bridge)
+	}
+	pair := linkBody(0, 0, 0).str(unix.IFLA_IFNAME, p.Host).u32(unix.IFLA_MTU, uint32(p.MTU))
+	oneQueue(pair)
+	pair.nest(unix.IFLA_LINKINFO, func(b *body) {
+		b.attr(unix.IFLA_INFO_KIND, []byte("veth"))
+		b.nest(unix.IFLA_INFO_DATA, func(b *body) {
+			b.nest(vethInfoPeer, func(b *body) {
+				b.ifinfo(0, 0, 0)
+				b.str(unix.IFLA_IFNAME, p.Inside).u32(unix.IFLA_MTU, uint32(p.MTU)).attr(unix.IFLA_ADDRESS, p.MAC[:])
+				b.u32(unix.IFLA_NET_NS_FD, uint32(ns.Fd()))
+				oneQueue(b)
+			})
+		})
+	})
+	err := k.host.do(request{what: "make link " + p.Host, typ: unix.RTM_NEWLINK, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, body: pair.b})
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		return errs.New(errs.Unsupported, "%w; the kernel has no virtual Ethernet pairs: load the module veth", err)
+	}
+	if err != nil {
+		return err
+	}
+	if err = k.plugHost(p, bridge); err == nil {
+		err = In(ns, func() error { return setupInside(p) })
+	}
+	if err != nil {
+		k.RemoveLink(p.Host)
+		return err
+	}
+	return nil
+}
+
+// oneQueue keeps a link small: the kernel would else make a queue for every processor.
+func oneQueue(b *body) { b.u32(unix.IFLA_NUM_TX_QUEUES, 1).u32(unix.IFLA_NUM_RX_QUEUES, 1) }
+
+func (k *Real) plugHost(p plan.Plug, bridge int32) error {
+	setSysctl("net/ipv6/conf/"+p.Host+"/disable_ipv6", "1") // a bridge's port needs no address; absent without IPv6
+	reqs := []request{{what: fmt.Sprintf("put link %s into bridge %s", p.Host, p.Bridge), typ: unix.RTM_NEWLINK,
+		body: linkBody(0, unix.IFF_UP, unix.IFF_UP).str(unix.IFLA_IFNAME, p.Host).u32(unix.IFLA_MASTER, uint32(bridge)).b}}
+	if err := k.host.do(reqs...); err != nil {
+		return err
+	}
+	if !p.Isolated {
+		return nil
+	}
+	index, err := ifindex(k.host.fd, p.Host)
+	if err != nil {
+		return err
+	}
+	const isolated = 33 // IFLA_BRPORT_ISOLATED
+	b := &body{[]byte{unix.AF_BRIDGE, 0, 0, 0}}
+	b.b = native.AppendUint32(b.b, uint32(index))
+	b.b = append(b.b, 0, 0, 0, 0, 0, 0, 0, 0)
+	b.nest(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, func(b *body) { b.u8(isolated, 1) })
+	return k.host.do(request{what: "isolate link " + p.Host, typ: unix.RTM_SETLINK, body: b.b})
+}
+
+// setupInside runs in the container's namespace.
+func setupInside(p plan.Plug) error {
+	c, err := dialRTNL()
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	index, err := ifindex(c.fd, p.Inside)
+	if err != nil {
+		return err
+	}
+	for _, a := range p.Addresses {
+		if a.Addr().Is6() {
+			if err := setSysctl("net/ipv6/conf/"+p.Inside+"/disable_ipv6", "0"); err != nil {
+				return errs.Wrap(err, "IPv6 address %s", a)
+			}
+			setSysctl("net/ipv6/conf/"+p.Inside+"/accept_ra", "0")
+			break
+		}
+	}
+	for _, s := range p.Sysctls {
+		key, value, _ := strings.Cut(strings.ReplaceAll(s, "IFNAME", p.Inside), "=")
+		path := strings.ReplaceAll(key, ".", "/")
+		if !strings.HasPrefix(path, "net/") || strings.Contains(path, "..") {
+			return errs.New(errs.Invalid, "endpoint sysctl %q: want net.X.Y.IFNAME.Z=value", s)
+		}
+		if err := setSysctl(path, value); err != nil {
+			return errs.New(errs.Invalid, "endpoint sysctl %q: %w", s, err)
+		}
+	}
+	var reqs []request
+	for _, a := range p.Addresses {
+		reqs = append(reqs, addressRequest(index, a))
+	}
+	reqs = append(reqs, request{what: "bring up " + p.Inside, typ: unix.RTM_NEWLINK, body: linkBody(index, unix.IFF_UP, unix.IFF_UP).b})
+	for _, gw := range p.Gateways {
+		reqs = append(reqs, defaultRoute(unix.RTM_NEWROUTE, index, gw))
+	}
+	return c.do(reqs...)
+}
+
+func addressRequest(index int32, a netip.Prefix) request {
+	family, flags, ip := byte(unix.AF_INET), byte(0), a.Addr().AsSlice()
+	if a.Addr().Is6() {
+		family, flags = unix.AF_INET6, unix.IFA_F_NODAD // we know who has which address
+	}
+	b := &body{[]byte{family, byte(a.Bits()), flags, unix.RT_SCOPE_UNIVERSE}}
+	b.b = native.AppendUint32(b.b, uint32(index))
+	b.attr(unix.IFA_LOCAL, ip).attr(unix.IFA_ADDRESS, ip)
+	if a.Addr().Is4() && a.Bits() < 31 {
+		brd := a.Masked().Addr().As4()
+		host := ^uint32(0) >> a.Bits()
+		for i := range brd {
+			brd[i] |= byte(host >> (24 - 8*i))
+		}
+		b.attr(unix.IFA_BROADCAST, brd[:])
+	}
+	return request{what: "give the container address " + a.String(), typ: unix.RTM_NEWADDR,
+		flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, tolerate: unix.EEXIST, body: b.b}
+}
+
+// defaultRoute adds (RTM_NEWROUTE, replacing another) or removes the default route through gw.
+func defaultRoute(typ uint16, index int32, gw netip.Addr) request {
+	family := byte(unix.AF_INET)
+	if gw.Is6() {
+		family = unix.AF_INET6
+	}
+	b := &body{[]byte{family, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}}
+	b.attr(unix.RTA_GATEWAY, gw.AsSlice()).u32(unix.RTA_OIF, uint32(index))
+	r := request{what: "default route through " + gw.String(), typ: typ, body: b.b}
+	if typ == unix.RTM_NEWROUTE {
+		r.flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
+	} else {
+		r.tolerate = unix.ESRCH
+	}
+	return r
+}
+
+// SetGateways makes gateways the default routes of a running container, through the named inner interface.
+func (k *Real) SetGateways(ns *os.File, inside string, gateways []netip.Addr) error {
+	return In(ns, func() error {
+		c, err := dialRTNL()
+		if err != nil {
+			return err
+		}
+		defer c.close()
+		index, err := ifindex(c.fd, inside)
+		if err != nil {
+			return err
+		}
+		var reqs []request
+		for _, gw := range gateways {
+			reqs = append(reqs, defaultRoute(unix.RTM_NEWROUTE, index, gw))
+		}
+		if len(reqs) == 0 {
+			return nil
+		}
+		return c.do(reqs...)
+	})
+}

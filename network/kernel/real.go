@@ -1,0 +1,307 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/network/plan"
+)
+
+// Real acts on the kernel, in the network namespace of the process. All methods may be called from many goroutines.
+type Real struct {
+	host  *rtnl
+	nft   *nft
+	owner string // alias of the bridges we made, so that they are found again
+
+	mu       sync.Mutex
+	bridgeIx map[string]int32 // index of bridges we ensured
+}
+
+// Open prepares the hand. table is the name of our packet filter table; owner marks what we make on the host.
+func Open(table, owner string) (*Real, error) {
+	c, err := dialRTNL()
+	if err != nil {
+		return nil, err
+	}
+	return &Real{host: c, nft: newNFT(table), owner: owner, bridgeIx: map[string]int32{}}, nil
+}
+
+// Close lets go of the kernel; what was made stays.
+func (k *Real) Close() error {
+	k.host.close()
+	return nil
+}
+
+// EnsureBridge makes a bridge or repairs it to be as planned. The result says whether anything had to be changed.
+func (k *Real) EnsureBridge(b plan.Bridge) (changed bool, err error) {
+	link, err := netlink.LinkByName(b.Name)
+	var missing netlink.LinkNotFoundError
+	switch {
+	case errors.As(err, &missing):
+		if link, err = k.createBridge(b); err != nil {
+			return false, err
+		}
+		changed = true
+	case err != nil:
+		return false, fmt.Errorf("look for bridge %s: %w", b.Name, err)
+	case link.Type() != "bridge":
+		return false, errs.New(errs.Conflict, "interface %s is there but is a %s, not a bridge; choose another name for the network's bridge, or remove the interface", b.Name, link.Type())
+	}
+	index := int32(link.Attrs().Index)
+	k.mu.Lock()
+	k.bridgeIx[b.Name] = index
+	k.mu.Unlock()
+	if b.RouteLocalnet {
+		if err := ensureSysctl("net/ipv4/conf/"+b.Name+"/route_localnet", "1"); err != nil {
+			return changed, err
+		}
+	}
+	if b.Adopt {
+		return changed, nil
+	}
+	if at := link.Attrs(); at.MTU != b.MTU && b.MTU > 0 {
+		if err := netlink.LinkSetMTU(link, b.MTU); err != nil {
+			return changed, fmt.Errorf("set the MTU of bridge %s to %d: %w", b.Name, b.MTU, err)
+		}
+		changed = true
+	}
+	again, err := k.bridgeAddresses(link, b)
+	if err != nil {
+		return changed, err
+	}
+	changed = changed || again
+	if link.Attrs().Flags&net.FlagUp == 0 {
+		if err := netlink.LinkSetUp(link); err != nil {
+			return changed, fmt.Errorf("bring bridge %s up: %w", b.Name, err)
+		}
+		changed = true
+	}
+	return changed, nil
+}
+
+func (k *Real) createBridge(b plan.Bridge) (netlink.Link, error) {
+	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: b.Name, HardwareAddr: b.MAC[:], TxQLen: -1}}
+	if err := netlink.LinkAdd(br); err != nil {
+		if errors.Is(err, unix.EOPNOTSUPP) {
+			return nil, errs.New(errs.Unsupported, "make bridge %s: the kernel has no bridges; load the module bridge", b.Name)
+		}
+		return nil, fmt.Errorf("make bridge %s: %w", b.Name, err)
+	}
+	link, err := netlink.LinkByName(b.Name)
+	if err == nil {
+		err = netlink.LinkSetAlias(link, k.owner)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("find bridge %s just made: %w", b.Name, err)
+	}
+	return link, nil
+}
+
+// bridgeAddresses gives the bridge its gateways' addresses and takes away others that are global, such as those of a
+// range it had before.
+func (k *Real) bridgeAddresses(link netlink.Link, b plan.Bridge) (changed bool, err error) {
+	disable := "1"
+	if b.IPv6 {
+		disable = "0"
+	}
+	if v := getSysctl("net/ipv6/conf/" + b.Name + "/disable_ipv6"); v != "" && v != disable {
+		if err := setSysctl("net/ipv6/conf/"+b.Name+"/disable_ipv6", disable); err != nil {
+			return false, err
+		}
+	}
+	if b.IPv6 {
+		setSysctl("net/ipv6/conf/"+b.Name+"/accept_ra", "0")
+	}
+	have, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	if err != nil {
+		return false, fmt.Errorf("addresses of bridge %s: %w", b.Name, err)
+	}
+	missing := map[netip.Prefix]bool{}
+	for _, p := range b.Addresses {
+		missing[p] = true
+	}
+	for _, a := range have {
+		p := prefixOf(a.IPNet)
+		if missing[p] {
+			delete(missing, p)
+		} else if a.Scope == unix.RT_SCOPE_UNIVERSE && !p.Addr().IsLinkLocalUnicast() {
+			if err := netlink.AddrDel(link, &a); err != nil {
+				return changed, fmt.Errorf("remove address %s of bridge %s: %w", p, b.Name, err)
+			}
+			changed = true
+		}
+	}
+	for p := range missing {
+		a := &netlink.Addr{IPNet: ipnet(p)}
+		if p.Addr().Is6() {
+			a.Flags = unix.IFA_F_NODAD
+		}
+		if err := netlink.AddrReplace(link, a); err != nil {
+			return changed, fmt.Errorf("give bridge %s the address %s: %w", b.Name, p, err)
+		}
+		changed = true
+	}
+	return changed, nil
+}
+
+// RemoveLink removes a link of the host; one that is not there is no error. It takes the kernel some milliseconds.
+func (k *Real) RemoveLink(name string) error {
+	k.mu.Lock()
+	delete(k.bridgeIx, name)
+	k.mu.Unlock()
+	c, err := dialRTNL() // not the shared socket: others need not wait
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	return c.do(request{what: "remove link " + name, typ: unix.RTM_DELLINK, tolerate: unix.ENODEV,
+		body: linkBody(0, 0, 0).str(unix.IFLA_IFNAME, name).b})
+}
+
+// Links lists the links of ours: bridges with our mark, and links whose name starts with prefix together with the
+// bridge they are plugged into.
+func (k *Real) Links(prefix string) (bridges []string, plugs map[string]string, err error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, nil, fmt.Errorf("list the host's links: %w", err)
+	}
+	names := map[int]string{}
+	for _, l := range links {
+		names[l.Attrs().Index] = l.Attrs().Name
+	}
+	plugs = map[string]string{}
+	for _, l := range links {
+		switch at := l.Attrs(); {
+		case strings.HasPrefix(at.Name, prefix):
+			plugs[at.Name] = names[at.MasterIndex]
+		case l.Type() == "bridge" && at.Alias == k.owner:
+			bridges = append(bridges, at.Name)
+		}
+	}
+	return bridges, plugs, nil
+}
+
+// Rules gives the content of our packet filter table, and whether its program is whole.
+func (k *Real) Rules() (plan.Rules, bool, error) { return k.nft.read() }
+
+// ApplyRules takes elements out of our table and puts elements in, in one transaction; ErrRulesGone when the table is
+// not as expected.
+func (k *Real) ApplyRules(del, add []plan.Elem) error { return k.nft.apply(del, add) }
+
+// RebuildRules writes the whole table in one transaction.
+func (k *Real) RebuildRules(elems []plan.Elem) error { return k.nft.rebuild(elems) }
+
+// RemoveRules removes the table.
+func (k *Real) RemoveRules() error { return k.nft.remove() }
+
+// Uplink is what the host's way out looks like.
+type Uplink struct {
+	MTU      int            // of the default route's link; 1500 without one
+	Taken    []netip.Prefix // every range that the host has an address in or a route to, but for the default
+	Physical []string       // links that are neither virtual nor the loopback
+	Address4 netip.Addr     // the host's own address on its default route's link
+	Address6 netip.Addr
+}
+
+// Uplink looks at the host's routes, addresses and links; skip names links whose ranges do not count.
+func (k *Real) Uplink(skip func(link string) bool) (Uplink, error) {
+	u := Uplink{MTU: 1500}
+	links, err := netlink.LinkList()
+	if err != nil {
+		return u, fmt.Errorf("list the host's links: %w", err)
+	}
+	byIndex := map[int]netlink.Link{}
+	for _, l := range links {
+		byIndex[l.Attrs().Index] = l
+		if _, err := os.Stat("/sys/class/net/" + l.Attrs().Name + "/device"); err == nil {
+			u.Physical = append(u.Physical, l.Attrs().Name)
+		}
+	}
+	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	if err != nil {
+		return u, fmt.Errorf("list the host's routes: %w", err)
+	}
+	defaultLink := 0
+	for _, r := range routes {
+		l := byIndex[r.LinkIndex]
+		if r.Table == unix.RT_TABLE_LOCAL || l != nil && skip != nil && skip(l.Attrs().Name) {
+			continue
+		}
+		if p := prefixOf(r.Dst); p.IsValid() && p.Bits() > 0 {
+			if !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsMulticast() {
+				u.Taken = append(u.Taken, p)
+			}
+		} else if l != nil && r.Table == unix.RT_TABLE_MAIN && defaultLink == 0 {
+			defaultLink = r.LinkIndex
+			u.MTU = l.Attrs().MTU
+			if r.MTU > 0 {
+				u.MTU = r.MTU
+			}
+		}
+	}
+	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	if err != nil {
+		return u, fmt.Errorf("list the host's addresses: %w", err)
+	}
+	for _, a := range addrs {
+		l, p := byIndex[a.LinkIndex], prefixOf(a.IPNet)
+		if l == nil || !p.IsValid() || p.Addr().IsLoopback() || p.Addr().IsLinkLocalUnicast() || skip != nil && skip(l.Attrs().Name) {
+			continue
+		}
+		u.Taken = append(u.Taken, p.Masked())
+		if a.LinkIndex == defaultLink {
+			if p.Addr().Is4() && !u.Address4.IsValid() {
+				u.Address4 = p.Addr()
+			} else if p.Addr().Is6() && !u.Address6.IsValid() {
+				u.Address6 = p.Addr()
+			}
+		}
+	}
+	return u, nil
+}
+
+// EnableForwarding lets the host pass packets on for a family; enabled says that it did not before.
+func (k *Real) EnableForwarding(v6 bool) (enabled bool, err error) {
+	if !v6 {
+		if getSysctl("net/ipv4/ip_forward") == "1" {
+			return false, nil
+		}
+		return true, setSysctl("net/ipv4/ip_forward", "1")
+	}
+	if getSysctl("net/ipv6/conf/all/forwarding") == "1" {
+		return false, nil
+	}
+	// A forwarding host ignores router advertisements unless told otherwise, and would lose its own default route.
+	names, _ := os.ReadDir("/proc/sys/net/ipv6/conf")
+	for _, n := range names {
+		if p := "net/ipv6/conf/" + n.Name() + "/accept_ra"; n.Name() != "all" && n.Name() != "lo" && getSysctl(p) == "1" {
+			setSysctl(p, "2")
+		}
+	}
+	return true, setSysctl("net/ipv6/conf/all/forwarding", "1")
+}
+
+func prefixOf(n *net.IPNet) netip.Prefix {
+	if n == nil {
+		return netip.Prefix{}
+	}
+	a, ok := netip.AddrFromSlice(n.IP)
+	if !ok {
+		return netip.Prefix{}
+	}
+	ones, _ := n.Mask.Size()
+	return netip.PrefixFrom(a.Unmap(), ones)
+}
+
+func ipnet(p netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+}

@@ -1,0 +1,260 @@
+// Package plan says what the kernel should have for a set of networks, endpoints and published ports: bridges, the
+// containers' links, and the elements of our nftables sets. It is pure. Package kernel makes it so; the difference
+// between plan and kernel is what the audit repairs.
+package plan
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/shoalhq/shoal/model"
+)
+
+// Bridge is a bridge of the host as it should be.
+type Bridge struct {
+	Name      string
+	MAC       model.MAC
+	MTU       int
+	Addresses []netip.Prefix // the gateways' addresses
+	IPv6      bool
+	// RouteLocalnet lets the answers to a connection that came in over the host's loopback find back.
+	RouteLocalnet bool
+	Adopt         bool // the user named a bridge that may be there already: leave its address and life to its owner
+}
+
+// Plug is one container's link to a bridge as it should be, and what is set up at its inner end.
+type Plug struct {
+	Host      string // name of the link's end on the host
+	Bridge    string
+	Inside    string // name of the end in the container
+	MAC       model.MAC
+	MTU       int
+	Addresses []netip.Prefix
+	Gateways  []netip.Addr // default routes, at most one for each family
+	Isolated  bool         // the other containers of the bridge cannot be reached
+	Sysctls   []string     // "net.ipv4.conf.IFNAME.log_martians=1", IFNAME stands for Inside
+}
+
+// Set names one of our nftables sets or maps. The table's documentation is docs/network.md.
+type Set string
+
+// The sets and maps, with what their keys are made of.
+const (
+	SetBridges  Set = "bridges"  // ifname: bridges whose containers are reachable only as published
+	SetOpen     Set = "open"     // ifname: bridges whose containers anybody may reach (gateway mode routed)
+	SetInternal Set = "internal" // ifname: bridges without a way out or in
+	SetSame     Set = "same"     // ifname . ifname: a bridge with itself, when its containers may talk
+	SetOwn      Set = "own"      // ifname . ifname: every bridge with itself
+	SetMasq4    Set = "masq4"    // ifname: bridges whose IPv4 traffic leaves with the host's address
+	SetMasq6    Set = "masq6"
+	SetGuarded  Set = "guarded" // ifname: the host's own links, between which we opened no way
+
+	MapSnat4 Set = "snat4" // ifname → ipv4_addr: source address that the user chose
+	MapSnat6 Set = "snat6"
+	MapPub4  Set = "pub4" // inet_proto . ipv4_addr . inet_service → ipv4_addr . inet_service: published on one address
+	MapPub6  Set = "pub6"
+	MapAny4  Set = "any4" // inet_proto . inet_service → ipv4_addr . inet_service: published on all addresses
+	MapAny6  Set = "any6"
+
+	SetLimited4 Set = "limited4" // inet_proto . ipv4_addr . inet_service of the container: only for some sources
+	SetLimited6 Set = "limited6"
+	SetSources4 Set = "sources4" // ipv4_addr(range) . inet_proto . ipv4_addr . inet_service: the sources
+	SetSources6 Set = "sources6"
+)
+
+// Elem is one element: key and value as the kernel holds them, each part padded to four bytes. KeyEnd is set in range
+// sets only.
+type Elem struct {
+	Set              Set
+	Key, KeyEnd, Val string
+}
+
+// Rules is the content of all sets. An element's identity is its set and key.
+type Rules map[Set]map[string]Elem
+
+// Add puts elements in. An element that is there is replaced.
+func (r Rules) Add(elems ...Elem) {
+	for _, e := range elems {
+		if r[e.Set] == nil {
+			r[e.Set] = map[string]Elem{}
+		}
+		r[e.Set][e.Key+e.KeyEnd] = e
+	}
+}
+
+// Remove takes elements out that are there with the same value.
+func (r Rules) Remove(elems ...Elem) {
+	for _, e := range elems {
+		if r[e.Set][e.Key+e.KeyEnd] == e {
+			delete(r[e.Set], e.Key+e.KeyEnd)
+		}
+	}
+}
+
+// All lists the elements, sorted.
+func (r Rules) All() []Elem {
+	var out []Elem
+	for _, set := range r {
+		for _, e := range set {
+			out = append(out, e)
+		}
+	}
+	slices.SortFunc(out, compareElem)
+	return out
+}
+
+func compareElem(a, b Elem) int {
+	return cmp.Or(strings.Compare(string(a.Set), string(b.Set)), strings.Compare(a.Key, b.Key), strings.Compare(a.KeyEnd, b.KeyEnd))
+}
+
+// Diff says what to take out of have and what to put in to get want. A changed value is in both.
+func Diff(have, want Rules) (del, add []Elem) {
+	for set, elems := range have {
+		for k, e := range elems {
+			if w, ok := want[set][k]; !ok || w != e {
+				del = append(del, e)
+			}
+		}
+	}
+	for set, elems := range want {
+		for k, e := range elems {
+			if h, ok := have[set][k]; !ok || h != e {
+				add = append(add, e)
+			}
+		}
+	}
+	slices.SortFunc(del, compareElem)
+	slices.SortFunc(add, compareElem)
+	return del, add
+}
+
+// Name is an interface name as a key.
+func Name(s string) string {
+	var b [16]byte
+	copy(b[:15], s)
+	return string(b[:])
+}
+
+func proto(p model.Proto) string {
+	n := byte(6)
+	switch p {
+	case model.UDP:
+		n = 17
+	case model.SCTP:
+		n = 132
+	}
+	return string([]byte{n, 0, 0, 0})
+}
+
+func port(n uint16) string { return string([]byte{byte(n >> 8), byte(n), 0, 0}) }
+
+func addr(a netip.Addr) string { return string(a.AsSlice()) }
+
+// Access is how a network treats what comes and goes, as far as the packet filter knows it.
+type Access struct {
+	Bridge       string
+	Internal     bool
+	ICC          bool // its containers may talk with each other
+	Masq4, Masq6 bool
+	Snat4, Snat6 netip.Addr
+	Open         bool
+}
+
+// Elems is what the packet filter has of a network.
+func (a Access) Elems() []Elem {
+	name := Name(a.Bridge)
+	out := []Elem{{Set: SetOwn, Key: name + name}}
+	if a.Open {
+		out = append(out, Elem{Set: SetOpen, Key: name})
+	}
+	out = append(out, Elem{Set: SetBridges, Key: name})
+	if a.ICC {
+		out = append(out, Elem{Set: SetSame, Key: name + name})
+	}
+	if a.Internal {
+		return append(out, Elem{Set: SetInternal, Key: name})
+	}
+	for _, f := range []struct {
+		on   bool
+		to   netip.Addr
+		snat Set
+		masq Set
+	}{{a.Masq4, a.Snat4, MapSnat4, SetMasq4}, {a.Masq6, a.Snat6, MapSnat6, SetMasq6}} {
+		if f.to.IsValid() {
+			out = append(out, Elem{Set: f.snat, Key: name, Val: addr(f.to)})
+		} else if f.on {
+			out = append(out, Elem{Set: f.masq, Key: name})
+		}
+	}
+	return out
+}
+
+// Forward sends one port of the host to one port of a container. HostIP and Target are of the same family; an
+// unspecified HostIP means every address.
+type Forward struct {
+	Proto         model.Proto
+	HostIP        netip.Addr
+	HostPort      uint16
+	Target        netip.Addr
+	ContainerPort uint16
+	Sources       []netip.Prefix // empty: everybody
+}
+
+// Elems is what the packet filter has of a forward.
+func (f Forward) Elems() []Elem {
+	pub, all, limited, sources := MapPub4, MapAny4, SetLimited4, SetSources4
+	if f.Target.Is6() {
+		pub, all, limited, sources = MapPub6, MapAny6, SetLimited6, SetSources6
+	}
+	target := addr(f.Target) + port(f.ContainerPort)
+	e := Elem{Set: all, Key: proto(f.Proto) + port(f.HostPort), Val: target}
+	if !f.HostIP.IsUnspecified() {
+		e = Elem{Set: pub, Key: proto(f.Proto) + addr(f.HostIP) + port(f.HostPort), Val: target}
+	}
+	out := []Elem{e}
+	if len(f.Sources) == 0 {
+		return out
+	}
+	dest := proto(f.Proto) + target
+	out = append(out, Elem{Set: limited, Key: dest})
+	for _, s := range f.Sources {
+		if s = s.Masked(); s.Addr().Is6() == f.Target.Is6() {
+			out = append(out, Elem{Set: sources, Key: addr(s.Addr()) + dest, KeyEnd: addr(last(s)) + dest})
+		}
+	}
+	return out
+}
+
+func last(p netip.Prefix) netip.Addr {
+	b := p.Addr().AsSlice()
+	for i := p.Bits(); i < len(b)*8; i++ {
+		b[i/8] |= 1 << (7 - i%8)
+	}
+	a, _ := netip.AddrFromSlice(b)
+	return a
+}
+
+// MACFor derives a container's Ethernet address from its first IP address, as Docker long did: an address that comes
+// back comes back with the same Ethernet address, so no neighbour's cache is ever wrong and nothing needs announcing.
+func MACFor(a netip.Addr) model.MAC {
+	b := a.AsSlice()
+	m := model.MAC{0x02, 0x42}
+	copy(m[2:], b[len(b)-4:])
+	return m
+}
+
+// HostLink names a link's end on the host after its endpoint's ID; instance keeps two daemons' links apart. Together
+// at most 15 bytes, the kernel's limit.
+func HostLink(instance, endpointID string) string {
+	return LinkPrefix(instance) + endpointID[:15-len(LinkPrefix(instance))]
+}
+
+// LinkPrefix is what the names of all links of an instance start with.
+func LinkPrefix(instance string) string {
+	if len(instance) > 4 {
+		instance = instance[:4]
+	}
+	return "sv" + instance + "-"
+}
