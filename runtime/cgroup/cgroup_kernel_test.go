@@ -299,3 +299,64 @@ func TestKernelCosts(t *testing.T) {
 	_ = m.Destroy()
 	t.Logf("each: create %v, join and leave %v, destroy %v", create/rounds, spawn/rounds, destroy/rounds)
 }
+
+func TestKernelStats(t *testing.T) {
+	m := kernelManager(t, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(30))}})
+	c := spawn(t, m, "sh", "-c", "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; sleep 1000")
+	_ = c
+	r := m.NewReader()
+	defer r.Close()
+	for range 2 {
+		s, err := r.Read()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Pids.Current == 0 || s.Pids.Limit != 30 || s.Memory.Limit != Unlimited {
+			t.Errorf("%+v", s)
+		}
+		if m.host.unified() >= 0 && s.PSI == nil {
+			t.Error("no pressure figures")
+		}
+	}
+	if err := m.KillAll(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Destroy(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Read(); !errs.Is(err, errs.NotFound) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+func TestKernelNestedGroupsGoToo(t *testing.T) {
+	m := kernelManager(t, nil)
+	for _, d := range m.dirs {
+		if err := os.MkdirAll(d+"/docker/inner", 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := m.Destroy(); err != nil || m.Exists() {
+		t.Fatal(err)
+	}
+}
+
+func TestKernelSmallPidsLimitWaitsForSeal(t *testing.T) {
+	m := kernelManager(t, &specs.LinuxResources{Pids: &specs.LinuxPids{Limit: ptr(int64(1))}})
+	spawn(t, m, "sleep", "1000")
+	if err := m.Seal(); err != nil {
+		t.Fatal(err)
+	}
+	err := m.Spawn(func(fd int) error {
+		c := exec.Command("true")
+		c.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: fd >= 0, CgroupFD: fd}
+		err := c.Start()
+		if err == nil {
+			_ = c.Wait()
+		}
+		return err
+	})
+	if !errs.Is(err, errs.Exhausted) || !strings.Contains(err.Error(), "at most 1 processes") {
+		t.Fatal(err)
+	}
+}
