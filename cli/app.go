@@ -1,0 +1,163 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/shoalhq/shoal/api/client"
+	"github.com/shoalhq/shoal/cli/terminal"
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/version"
+)
+
+// Streams are what the command reads and writes.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// App is one run of the command line.
+type App struct {
+	Streams
+	args   []string
+	global client.Options
+	debug  bool
+	client *client.Client
+	config *configFile
+}
+
+// Main runs the command line with the arguments after the program's name and gives the exit code.
+func Main(args []string, std Streams) int {
+	app := &App{Streams: std, args: args}
+	root := app.root()
+	root.SetArgs(args)
+	root.SetIn(std.In)
+	root.SetOut(std.Out)
+	root.SetErr(std.Err)
+	err := root.ExecuteContext(context.Background())
+	if app.client != nil {
+		_ = app.client.Close()
+	}
+	return app.report(err)
+}
+
+// API is the client for the chosen engine, made on first use.
+func (a *App) API() (*client.Client, error) {
+	if a.client != nil {
+		return a.client, nil
+	}
+	o := a.global
+	o.UserAgent = "Shoal-Client/" + version.Version + " (linux)"
+	c, err := client.New(context.Background(), o)
+	if err != nil {
+		return nil, err
+	}
+	a.client = c
+	return c, nil
+}
+
+// terminalOf gives the terminal behind a stream, or nil when it is a file, a pipe or a buffer.
+func terminalOf(stream any) *terminal.Terminal {
+	if f, ok := stream.(*os.File); ok {
+		return terminal.Of(f)
+	}
+	return nil
+}
+
+// interruptible gives a context that ends at SIGINT, SIGTERM or SIGHUP, for verbs that have something to tidy away.
+func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+}
+
+// exit is an error that carries the exit code; err may be nil when all has been said.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e exit) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e exit) Unwrap() error { return e.err }
+
+// usageError is a command line that cannot be understood.
+type usageError struct {
+	cmd  *cobra.Command
+	err  error
+	code int
+}
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// report prints the error, if there is one, and gives the exit code.
+func (a *App) report(err error) int {
+	if err == nil {
+		return 0
+	}
+	code := errs.ExitFailure
+	var ex exit
+	if errors.As(err, &ex) {
+		code = ex.code
+		if ex.err == nil {
+			return code
+		}
+	}
+	var use usageError
+	if errors.As(err, &use) {
+		fmt.Fprintf(a.Err, "%s\n\nUsage:  %s\n\nRun '%s --help' for more information\n", strings.TrimRight(use.Error(), "\n"),
+			useLine(use.cmd), use.cmd.CommandPath())
+		return use.code
+	}
+	msg := a.explain(err).Error()
+	if msg = strings.TrimRight(msg, "\n"); msg != "" {
+		fmt.Fprintln(a.Err, msg)
+	}
+	return code
+}
+
+// explain makes of an error what a person needs to read.
+func (a *App) explain(err error) error {
+	var ex exit
+	if errors.As(err, &ex) && ex.err != nil {
+		prefix, _, _ := strings.Cut(err.Error(), ex.err.Error())
+		if a.client != nil && client.IsConnection(ex.err) {
+			return fmt.Errorf("%s%w", prefix, a.client.Explain(ex.err))
+		}
+		return err
+	}
+	if a.client != nil {
+		return a.client.Explain(err)
+	}
+	return err
+}
+
+// each does something to every name, tells of each failure, and fails at the end if one did.
+func (a *App) each(names []string, do func(name string) error) error {
+	failed := false
+	for _, n := range names {
+		if err := do(n); err != nil {
+			fmt.Fprintln(a.Err, a.explain(err))
+			failed = true
+			if client.IsConnection(err) {
+				break // the others would only say the same
+			}
+		}
+	}
+	if failed {
+		return exit{code: errs.ExitFailure}
+	}
+	return nil
+}

@@ -1,0 +1,229 @@
+package cli
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/shoalhq/shoal/api/client"
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/version"
+)
+
+// verb is an entry of the command tree that is not built until it is asked for.
+type verb struct {
+	name    string
+	short   string
+	make    func(*App) *cobra.Command
+	aliases []string
+	group   []verb // set instead of make: a noun with its own verbs
+}
+
+func (v verb) is(name string) bool { return v.name == name || slices.Contains(v.aliases, name) }
+
+// root makes the root command with as little below it as the arguments allow.
+func (a *App) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:                   "shoal [OPTIONS] COMMAND",
+		Short:                 "Containers that just work, fast, and say why when they do not",
+		SilenceUsage:          true,
+		SilenceErrors:         true,
+		TraverseChildren:      true,
+		DisableFlagsInUseLine: true,
+		CompletionOptions:     cobra.CompletionOptions{DisableDefaultCmd: true},
+		Args:                  cobra.ArbitraryArgs,
+	}
+	var showVersion bool
+	a.globalFlags(root.Flags())
+	root.Flags().BoolVarP(&showVersion, "version", "v", false, "Print version information and quit")
+	root.Flags().BoolP("help", "h", false, "Print usage")
+	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
+	root.SetHelpFunc(a.help)
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageError{cmd: cmd, err: err, code: errs.ExitEngine}
+	})
+	root.RunE = func(cmd *cobra.Command, args []string) error {
+		switch {
+		case showVersion:
+			_, err := fmt.Fprintln(a.Out, "Shoal version "+version.String())
+			return err
+		case len(args) > 0:
+			return unknownCommand(cmd, args[0], verbs())
+		}
+		a.help(cmd, nil)
+		return nil
+	}
+	words := commandWords(a.args)
+	a.fill(root, verbs(), words)
+	return root
+}
+
+// fill adds to parent the commands that the words on the command line lead to: one where the word is known, else all.
+func (a *App) fill(parent *cobra.Command, list []verb, words []string) {
+	if len(words) > 0 {
+		for _, v := range list {
+			if v.is(words[0]) {
+				parent.AddCommand(a.build(v, words[1:]))
+				return
+			}
+		}
+		if !strings.HasPrefix(words[0], "__") && words[0] != "completion" && words[0] != "help" {
+			return // unknown; the parent says so, from the list
+		}
+	}
+	if len(words) == 0 {
+		return // the help is written from the list
+	}
+	for _, v := range list {
+		parent.AddCommand(a.build(v, words))
+	}
+}
+
+func (a *App) build(v verb, rest []string) *cobra.Command {
+	if v.group == nil {
+		cmd := v.make(a)
+		cmd.Short, cmd.Aliases, cmd.DisableFlagsInUseLine = v.short, v.aliases, true
+		if cmd.Flags().Lookup("help") == nil {
+			if cmd.Flags().ShorthandLookup("h") == nil {
+				cmd.Flags().BoolP("help", "h", false, "Print usage")
+			} else {
+				cmd.Flags().Bool("help", false, "Print usage")
+			}
+		}
+		return cmd
+	}
+	cmd := &cobra.Command{Use: v.name + " COMMAND", Short: v.short, Aliases: v.aliases, DisableFlagsInUseLine: true, Args: cobra.ArbitraryArgs}
+	cmd.Flags().BoolP("help", "h", false, "Print usage")
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return unknownCommand(cmd, args[0], v.group)
+		}
+		a.help(cmd, nil)
+		return nil
+	}
+	a.fill(cmd, v.group, rest)
+	return cmd
+}
+
+// commandWords gives the words that choose a command: the first two arguments that are no flags or values of flags.
+func commandWords(args []string) []string {
+	var words []string
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		switch {
+		case arg == "--":
+			return words
+		case strings.HasPrefix(arg, "__"):
+			// Shell completion: what follows is the line being typed.
+			return []string{arg}
+		case !strings.HasPrefix(arg, "-") || arg == "-":
+			if words = append(words, arg); len(words) == 2 {
+				return words
+			}
+		case len(words) == 0 && takesValue(arg):
+			i++
+		}
+	}
+	return words
+}
+
+func takesValue(arg string) bool {
+	switch arg {
+	case "--config", "-c", "--context", "-H", "--host", "-l", "--log-level", "--tlscacert", "--tlscert", "--tlskey":
+		return true
+	}
+	return false
+}
+
+func (a *App) globalFlags(fs *pflag.FlagSet) {
+	g := &a.global
+	var logLevel string
+	dir := client.DefaultConfigDir()
+	fs.StringVar(&g.ConfigDir, "config", dir, "Location of client config files")
+	fs.StringVarP(&g.Context, "context", "c", "", `Name of the context to use to connect to the daemon (overrides DOCKER_HOST env var and default context set with "shoal context use")`)
+	fs.BoolVarP(&a.debug, "debug", "D", false, "Enable debug mode")
+	fs.VarP((*oneHost)(&g.Host), "host", "H", "Daemon socket to connect to")
+	fs.StringVarP(&logLevel, "log-level", "l", "info", `Set the logging level ("debug", "info", "warn", "error", "fatal")`)
+	fs.BoolVar(&g.TLS.Enabled, "tls", false, "Use TLS; implied by --tlsverify")
+	fs.BoolVar(&g.TLS.Verify, "tlsverify", false, "Use TLS and verify the remote")
+	fs.StringVar(&g.TLS.CA, "tlscacert", "", "Trust certs signed only by this CA (default \""+filepath.Join(dir, "ca.pem")+"\")")
+	fs.StringVar(&g.TLS.Cert, "tlscert", "", "Path to TLS certificate file (default \""+filepath.Join(dir, "cert.pem")+"\")")
+	fs.StringVar(&g.TLS.Key, "tlskey", "", "Path to TLS key file (default \""+filepath.Join(dir, "key.pem")+"\")")
+}
+
+// oneHost is a flag that may be given once.
+type oneHost string
+
+func (h *oneHost) String() string { return string(*h) }
+func (h *oneHost) Type() string   { return "list" }
+func (h *oneHost) Set(v string) error {
+	if *h != "" && string(*h) != v {
+		return errs.New(errs.Invalid, "specify only one -H: %q and %q were given", string(*h), v)
+	}
+	*h = oneHost(v)
+	return nil
+}
+
+func unknownCommand(parent *cobra.Command, name string, list []verb) error {
+	msg := fmt.Sprintf("shoal: unknown command: %s %s\n", parent.CommandPath(), name)
+	if near := nearest(name, list); len(near) > 0 {
+		msg += "\nDid you mean " + strings.Join(near, " or ") + "?\n"
+	}
+	return exit{code: errs.ExitFailure, err: fmt.Errorf("%s\nRun '%s --help' for more information", msg, parent.CommandPath())}
+}
+
+// nearest lists the verbs that name may have been meant to be, best first, at most three.
+func nearest(name string, list []verb) []string {
+	type candidate struct {
+		name string
+		d    int
+	}
+	var found []candidate
+	for _, v := range list {
+		for _, n := range append([]string{v.name}, v.aliases...) {
+			d := distance(strings.ToLower(name), n)
+			if len(name) > 1 && strings.HasPrefix(n, name) {
+				d = min(d, 1)
+			}
+			if d <= 2 && d < len(n) {
+				found = append(found, candidate{"'" + n + "'", d})
+			}
+		}
+	}
+	slices.SortStableFunc(found, func(a, b candidate) int { return a.d - b.d })
+	var out []string
+	for _, c := range found {
+		if len(out) < 3 && c.d <= found[0].d {
+			out = append(out, c.name)
+		}
+	}
+	return out
+}
+
+// distance counts the insertions, deletions, replacements and swaps of neighbours that make a of b (Damerau).
+func distance(a, b string) int {
+	prev2, prev := make([]int, len(b)+1), make([]int, len(b)+1)
+	for j := range prev {
+		prev[j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		cur := make([]int, len(b)+1)
+		cur[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			cur[j] = min(prev[j]+1, cur[j-1]+1, prev[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				cur[j] = min(cur[j], prev2[j-2]+1)
+			}
+		}
+		prev2, prev = prev, cur
+	}
+	return prev[len(b)]
+}
