@@ -77,10 +77,6 @@ type OldInfo struct {
 	ContainerdCommit   oldCommit
 	RuncCommit         oldCommit
 	InitCommit         oldCommit
-	ExecutionDriver    string   `json:",omitempty"`
-	ClusterStore       string   `json:",omitempty"`
-	ClusterAdvertise   string   `json:",omitempty"`
-	OldSecurityOptions []string `json:"-"`
 }
 
 type oldCommit struct {
@@ -94,4 +90,20 @@ type oldEvent struct {
 	ID     string `json:"id,omitempty"`
 	From   string `json:"from,omitempty"`
 	newEvent
+}
+
+// oldImageConfigShape is an image's config in 1.50 and 1.51.
+type oldImageConfigShape struct {
+	User         string
+	ExposedPorts map[string]struct{} `json:",omitempty"`
+	Env          []string
+	Cmd          []string
+	Healthcheck  *container.HealthConfig `json:",omitempty"`
+	Volumes      map[string]struct{}
+	WorkingDir   string
+	Entrypoint   []string
+	OnBuild      []string
+	Labels       map[string]string
+	StopSignal   string   `json:",omitempty"`
+	Shell        []string `json:",omitempty"`
 }

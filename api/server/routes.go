@@ -17,4 +17,12 @@ func (s *Server) routes() {
 	})
 	s.systemRoutes()
 	s.containerRoutes()
+	s.streamRoutes()
+	s.execRoutes()
+	s.fileRoutes()
+	s.imageRoutes()
+	s.registryRoutes()
+	s.networkRoutes()
+	s.volumeRoutes()
+	s.unsupportedRoutes()
 }

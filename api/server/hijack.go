@@ -1,0 +1,149 @@
+package server
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/shoalhq/shoal/api/types"
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+)
+
+// Media types of streams; before 1.42 both kinds were called raw.
+const (
+	rawStream         = "application/vnd.docker.raw-stream"
+	multiplexedStream = "application/vnd.docker.multiplexed-stream"
+)
+
+func streamType(tty bool, v types.Version) string {
+	if tty || v < 42 {
+		return rawStream
+	}
+	return multiplexedStream
+}
+
+// takeover turns a request's connection into a stream, when the room behind is ready and not before: until then errors
+// are ordinary answers.
+type takeover struct {
+	s     *Server
+	w     http.ResponseWriter
+	r     *http.Request
+	v     types.Version
+	tty   bool
+	stdin bool // the client's input is wanted
+	gone  func()
+
+	once    sync.Once
+	conn    net.Conn
+	release func()
+}
+
+// ready is model.AttachOptions.Ready.
+func (t *takeover) ready() (model.Streams, error) {
+	conn, buf, err := http.NewResponseController(t.w).Hijack()
+	if err != nil {
+		return model.Streams{}, errs.New(errs.Invalid, "this connection cannot become a stream: %w; use HTTP/1.1", err)
+	}
+	release, err := t.s.track(conn)
+	if err != nil {
+		conn.Close()
+		return model.Streams{}, err
+	}
+	t.conn, t.release = conn, release
+	if err := t.answer(); err != nil {
+		t.close()
+		return model.Streams{}, errs.New(errs.Canceled, "answer the client: %w", err)
+	}
+	var in io.Reader = conn
+	if n := buf.Reader.Buffered(); n > 0 { // input that came together with the request
+		early, _ := buf.Reader.Peek(n)
+		in = io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn)
+	}
+	out := model.Streams{Raw: conn, CloseRaw: func() error { return closeWrite(conn) }}
+	if t.stdin {
+		out.Stdin = in
+	} else {
+		go t.watch(in)
+	}
+	return out, nil
+}
+
+// answer writes the upgrade answer, or the plain one for clients that did not ask for an upgrade.
+func (t *takeover) answer() error {
+	var b bytes.Buffer
+	if t.r.Header.Get("Upgrade") != "" {
+		fmt.Fprintf(&b, "HTTP/1.1 101 UPGRADED\r\nContent-Type: %s\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n", streamType(t.tty, t.v))
+	} else {
+		fmt.Fprintf(&b, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\n", rawStream)
+	}
+	t.w.Header().WriteSubset(&b, map[string]bool{"Content-Type": true})
+	b.WriteString("\r\n")
+	_, err := t.conn.Write(b.Bytes())
+	return err
+}
+
+// watch reads what a client sends that has nothing to say. The end of its input is no sign that it left (clients close
+// that half early); an error is.
+func (t *takeover) watch(in io.Reader) {
+	if _, err := io.Copy(io.Discard, in); err != nil && !errors.Is(err, io.EOF) {
+		t.gone()
+	}
+}
+
+// finish ends the stream. An error that comes after the upgrade is told in the stream itself, on standard error.
+func (t *takeover) finish(err error) error {
+	if t.conn == nil {
+		return err
+	}
+	if err != nil && !errs.Is(err, errs.Canceled) {
+		t.conn.Write(errorFrame(err, t.tty))
+	}
+	closeWrite(t.conn)
+	t.close()
+	return nil
+}
+
+func (t *takeover) close() {
+	t.once.Do(func() {
+		t.conn.Close()
+		t.release()
+	})
+}
+
+// errorFrame is a message as the client's standard error shows it.
+func errorFrame(err error, tty bool) []byte {
+	text := err.Error() + "\r\n"
+	if tty {
+		return []byte(text)
+	}
+	return appendFrame(nil, true, []byte(text))
+}
+
+// appendFrame appends data as one frame of the multiplexed stream: stream number, three zero bytes, length, data.
+func appendFrame(b []byte, stderr bool, data []byte) []byte {
+	stream := byte(1)
+	if stderr {
+		stream = 2
+	}
+	b = append(b, stream, 0, 0, 0)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(data)))
+	return append(b, data...)
+}
+
+func closeWrite(conn net.Conn) error {
+	if c, ok := conn.(interface{ CloseWrite() error }); ok {
+		return c.CloseWrite()
+	}
+	return nil
+}
+
+func wantsUpgrade(r *http.Request) bool {
+	return strings.EqualFold(r.Header.Get("Upgrade"), "tcp")
+}
