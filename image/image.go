@@ -10,22 +10,21 @@ import (
 	"github.com/shoalhq/shoal/image/store"
 	"github.com/shoalhq/shoal/image/transfer"
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/keylock"
 	"github.com/shoalhq/shoal/model"
 )
 
 // Config is the store's.
 type Config = store.Config
 
-// ListOptions are the store's.
-type ListOptions = store.ListOptions
-
 // Images is the whole room. It is safe for concurrent use.
 type Images struct {
 	*store.Store
+	builtin keylock.Set // one load of a built-in image at a time
 }
 
 // Open makes the room; nothing on disk is touched before the first use.
-func Open(cfg Config) *Images { return &Images{store.New(cfg)} }
+func Open(cfg Config) *Images { return &Images{Store: store.New(cfg)} }
 
 // Resolve is the store's Resolve, and loads a built-in image when its name is asked for and nothing here has that name.
 func (i *Images) Resolve(ctx context.Context, ref, platform string) (model.Image, error) {
@@ -36,6 +35,10 @@ func (i *Images) Resolve(ctx context.Context, ref, platform string) (model.Image
 	name, ok := builtin.NameFor(ref)
 	if !ok {
 		return img, err
+	}
+	defer i.builtin.Lock(name)()
+	if img, err := i.Store.Resolve(ctx, ref, platform); err == nil { // another was faster
+		return img, nil
 	}
 	if err := i.loadBuiltin(ctx, name, ref); err != nil {
 		return img, errs.Wrap(err, "built-in image %s", name)
@@ -49,7 +52,7 @@ func (i *Images) loadBuiltin(ctx context.Context, name, ref string) error {
 		return err
 	}
 	defer f.Close()
-	loaded, err := transfer.Load(ctx, i.Store, f, nil)
+	loaded, err := transfer.Load(ctx, i.Store, f, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -63,25 +66,43 @@ func (i *Images) loadBuiltin(ctx context.Context, name, ref string) error {
 // Builtin lists the built-in images, loaded or not.
 func (i *Images) Builtin() []string { return builtin.Names() }
 
-// Load reads an archive of images; see transfer.Load.
-func (i *Images) Load(ctx context.Context, r io.Reader, progress func(model.ImageProgress)) ([]transfer.Loaded, error) {
-	return transfer.Load(ctx, i.Store, r, progress)
+// List gives the images that pass the filters, newest first; shared works out how much of each others have too.
+func (i *Images) List(ctx context.Context, f model.Filters, shared bool) ([]model.ImageSummary, error) {
+	return i.Store.List(ctx, store.ListOptions{Filters: f, SharedSize: shared, Containers: true})
 }
 
-// Save writes images to an archive; see transfer.Save.
-func (i *Images) Save(ctx context.Context, refs []string, w io.Writer) error {
-	for _, ref := range refs { // so that a built-in image can be saved before its first use
-		if name, ok := builtin.NameFor(ref); ok {
-			if _, err := i.Resolve(ctx, ref, ""); err != nil {
-				return errs.Wrap(err, "built-in image %s", name)
-			}
-		}
-	}
-	err := transfer.Save(ctx, i.Store, refs, w)
-	for _, ref := range refs {
-		if err == nil {
-			i.Event("save", "", ref)
-		}
-	}
+// Inspect is Resolve for this host's platform.
+func (i *Images) Inspect(ctx context.Context, ref string) (model.Image, error) {
+	return i.Resolve(ctx, ref, "")
+}
+
+// Usage accounts for everything in the store.
+func (i *Images) Usage(ctx context.Context) (model.ImageUsage, error) { return i.DiskUsage(ctx) }
+
+// Load reads an archive of images; see transfer.Load.
+func (i *Images) Load(ctx context.Context, r io.Reader, platforms []string, progress func(model.ImageProgress)) error {
+	_, err := transfer.Load(ctx, i.Store, r, platforms, progress)
 	return err
+}
+
+// Save writes images to an archive; see transfer.Save. A built-in image can be saved before its first use.
+func (i *Images) Save(ctx context.Context, refs, platforms []string, w io.Writer) error {
+	for _, ref := range refs {
+		if _, ok := builtin.NameFor(ref); !ok {
+			continue
+		}
+		if _, err := i.Resolve(ctx, ref, ""); err != nil {
+			return err
+		}
+	}
+	err := transfer.Save(ctx, i.Store, refs, platforms, w)
+	if err != nil {
+		return err
+	}
+	for _, ref := range refs {
+		if img, err := i.Store.Resolve(ctx, ref, ""); err == nil {
+			i.Event("save", img.ID, ref)
+		}
+	}
+	return nil
 }

@@ -13,8 +13,33 @@ import (
 	"github.com/shoalhq/shoal/model"
 )
 
-// List gives the volumes that pass the filters (dangling, driver, label, name), by name.
-func (v *Volumes) List(_ context.Context, filters model.Filters) ([]model.Volume, error) {
+// List gives the volumes that pass the filters (dangling, driver, label, name), by name, with usage their sizes and
+// reference counts as well, and what could not be found out.
+func (v *Volumes) List(ctx context.Context, filters model.Filters, usage bool) (volumes []model.Volume, warnings []string, err error) {
+	list, err := v.list(filters)
+	if err != nil || !usage {
+		return list, nil, err
+	}
+	for i := range list {
+		if ctx.Err() != nil {
+			return nil, nil, ctx.Err()
+		}
+		u := &model.VolumeUsage{Size: -1, RefCount: len(v.Users(list[i].Name))}
+		list[i].Usage = u
+		if len(list[i].Options) > 0 {
+			continue // another filesystem, or a directory that is not the volume's
+		}
+		size, err := diskUse(list[i].Mountpoint)
+		if err != nil {
+			warnings = append(warnings, "size of volume "+list[i].Name+": "+err.Error())
+			continue
+		}
+		u.Size = size
+	}
+	return list, warnings, nil
+}
+
+func (v *Volumes) list(filters model.Filters) ([]model.Volume, error) {
 	keep, err := compile(filters, "dangling", "driver", "label", "label!", "name")
 	if err != nil {
 		return nil, err
@@ -75,24 +100,6 @@ func (v *Volumes) Prune(ctx context.Context, filters model.Filters) (model.Volum
 		report.Reclaimed += size
 	}
 	return report, nil
-}
-
-// DiskUsage is List of all volumes with sizes and reference counts.
-func (v *Volumes) DiskUsage(ctx context.Context) ([]model.Volume, error) {
-	list, err := v.List(ctx, nil)
-	for i := range list {
-		if ctx.Err() != nil {
-			return nil, ctx.Err()
-		}
-		u := &model.VolumeUsage{Size: -1, RefCount: len(v.Users(list[i].Name))}
-		if !needsMount(list[i].Options) && list[i].Options["device"] == "" {
-			if size, err := diskUse(list[i].Mountpoint); err == nil {
-				u.Size = size
-			}
-		}
-		list[i].Usage = u
-	}
-	return list, err
 }
 
 // diskUse is what a tree takes on the disk it is on, each file once; other filesystems mounted within are left out.

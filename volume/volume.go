@@ -144,48 +144,41 @@ func (v *Volumes) read(name string) (model.Volume, bool) {
 	return vol, true
 }
 
-// CreateRequest asks for a volume.
-type CreateRequest struct {
-	Name    string // "" makes an anonymous one with a name of 64 hexadecimal digits
-	Driver  string // "" is local
-	Options map[string]string
-	Labels  map[string]string
-}
-
-// Create makes a volume, or gives the one that is there already when it was made with the same options. existed says
-// which.
-func (v *Volumes) Create(_ context.Context, r CreateRequest) (vol model.Volume, existed bool, err error) {
-	anonymous := r.Name == ""
-	if anonymous {
-		r.Name = ids.New()
-	} else if err := model.ValidateVolumeName(r.Name); err != nil {
-		return vol, false, err
+// Create makes a volume of what was asked (Name, Driver, Labels, Options, Anonymous), or gives the one of that name that
+// is there already when it was made with the same options. Without a name it is an anonymous one with a name of 64
+// hexadecimal digits.
+func (v *Volumes) Create(_ context.Context, want model.Volume) (model.Volume, error) {
+	if want.Name == "" {
+		want.Name, want.Anonymous = ids.New(), true
+	} else if err := model.ValidateVolumeName(want.Name); err != nil {
+		return model.Volume{}, err
 	}
-	if r.Driver != "" && r.Driver != model.LocalDriver && r.Driver != "default" {
-		return vol, false, errs.New(errs.NotFound, "create %s: no volume driver %q is here; there is: local", r.Name, r.Driver)
+	if want.Driver != "" && want.Driver != model.LocalDriver && want.Driver != "default" {
+		return model.Volume{}, errs.New(errs.NotFound, "create %s: no volume driver %q is here; there is: local", want.Name, want.Driver)
 	}
-	if err := checkOptions(r.Options); err != nil {
-		return vol, false, errs.Wrap(err, "create %s", r.Name)
+	if err := checkOptions(want.Options); err != nil {
+		return model.Volume{}, errs.Wrap(err, "create %s", want.Name)
 	}
-	defer v.busy.Lock(r.Name)()
-	if e, err := v.get(r.Name); err == nil {
-		if len(r.Options) > 0 && !maps.Equal(r.Options, e.Options) {
-			return vol, true, errs.New(errs.Conflict, "volume %q exists already with other options (%v); remove it first, or choose another name", r.Name, e.Options)
-		}
-		return e, true, nil
-	} else if !errs.Is(err, errs.NotFound) {
-		return vol, false, err
+	defer v.busy.Lock(want.Name)()
+	there, err := v.get(want.Name)
+	switch {
+	case err == nil && len(want.Options) > 0 && !maps.Equal(want.Options, there.Options):
+		return model.Volume{}, errs.New(errs.Conflict, "volume %q exists already with other options (%v); remove it first, or choose another name", want.Name, there.Options)
+	case err == nil:
+		return there, nil
+	case !errs.Is(err, errs.NotFound):
+		return model.Volume{}, err
 	}
-	vol = model.Volume{Name: r.Name, Driver: model.LocalDriver, Mountpoint: v.data(r.Name), Created: v.cfg.Clock.Now().UTC().Truncate(time.Second),
-		Labels: maps.Clone(r.Labels), Options: maps.Clone(r.Options), Anonymous: anonymous}
+	vol := model.Volume{Name: want.Name, Driver: model.LocalDriver, Mountpoint: v.data(want.Name), Created: v.cfg.Clock.Now().UTC().Truncate(time.Second),
+		Labels: maps.Clone(want.Labels), Options: maps.Clone(want.Options), Anonymous: want.Anonymous}
 	if err := v.write(vol); err != nil {
-		return vol, false, errs.Wrap(err, "create volume %s", r.Name)
+		return model.Volume{}, errs.Wrap(err, "create volume %s", want.Name)
 	}
 	v.mu.Lock()
-	v.all[r.Name] = newEntry(vol)
+	v.all[want.Name] = newEntry(vol)
 	v.mu.Unlock()
 	v.event("create", vol.Name, nil)
-	return vol, false, nil
+	return vol, nil
 }
 
 // write makes the directory under another name and renames it when it is whole.
@@ -238,7 +231,7 @@ func (v *Volumes) entry(name string) (*entry, error) {
 func (v *Volumes) Inspect(_ context.Context, name string) (model.Volume, error) { return v.get(name) }
 
 // Use notes that the container refers to the volume, which then cannot be removed.
-func (v *Volumes) Use(name, container string) error {
+func (v *Volumes) Use(_ context.Context, name, container string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	e, err := v.entry(name)
@@ -248,13 +241,14 @@ func (v *Volumes) Use(name, container string) error {
 	return err
 }
 
-// Release takes back all notes of the container, which is gone.
-func (v *Volumes) Release(container string) {
+// Release takes the note back; taking back what is not noted is no error.
+func (v *Volumes) Release(_ context.Context, name, container string) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	for _, e := range v.all {
+	if e := v.all[name]; e != nil {
 		delete(e.users, container)
 	}
+	return nil
 }
 
 // Users lists the containers that refer to the volume.

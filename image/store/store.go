@@ -125,17 +125,19 @@ func (s *Store) Driver(ctx context.Context) (string, error) {
 
 // Use notes that a container is made from the image, which is then kept. The engine calls it when it makes a container
 // and for every container it finds at start; the note itself lives in memory only, the container's record is the truth.
-func (s *Store) Use(container, imageID string) {
+func (s *Store) Use(_ context.Context, container, imageID string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.users[container] = imageID
+	return nil
 }
 
-// Release takes the note back.
-func (s *Store) Release(container string) {
+// Release takes the note back; taking back what is not noted is no error.
+func (s *Store) Release(_ context.Context, container string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.users, container)
+	return nil
 }
 
 // usersOf lists the containers of the image.

@@ -70,12 +70,12 @@ func (s *Store) Unpack(ctx context.Context, imageID string, progress func(model.
 
 // UnpackTarget unpacks what is not recorded yet, and so finds out whether it is whole and sound. It is for use within the
 // lease of Content, before Record.
-func (s *Store) UnpackTarget(ctx context.Context, target ocispec.Descriptor, progress func(model.ImageProgress)) error {
+func (s *Store) UnpackTarget(ctx context.Context, target ocispec.Descriptor, platform string, progress func(model.ImageProgress)) error {
 	ctx, b, err := s.backend(ctx)
 	if err != nil {
 		return err
 	}
-	d, err := s.describe(ctx, b, target, "")
+	d, err := s.describe(ctx, b, target, platform)
 	if err != nil {
 		return err
 	}

@@ -44,8 +44,9 @@ func (p Progress) tell(id, action string, current, total int64) {
 
 // Load reads an archive as `docker save`, skopeo or buildx write it: a Docker archive, an OCI layout in a tar, or both in
 // one; plain or packed with gzip, zstd or bzip2. Every image is unpacked, and so checked against its digests, before its
-// name is recorded.
-func Load(ctx context.Context, st *store.Store, r io.Reader, progress Progress) ([]Loaded, error) {
+// name is recorded. Of an image for several platforms those asked for must be in the archive; none means this host's, or
+// the best there is.
+func Load(ctx context.Context, st *store.Store, r io.Reader, platforms []string, progress Progress) ([]Loaded, error) {
 	ctx, blobs, done, err := st.Content(ctx)
 	if err != nil {
 		return nil, err
@@ -69,7 +70,7 @@ func Load(ctx context.Context, st *store.Store, r io.Reader, progress Progress) 
 		if m.Annotations["vnd.docker.reference.type"] != "" {
 			continue // an attestation of another image
 		}
-		l, err := loadOne(ctx, st, m, progress)
+		l, err := loadOne(ctx, st, m, platforms, progress)
 		if err != nil {
 			return out, err
 		}
@@ -116,7 +117,7 @@ func readIndex(ctx context.Context, blobs content.Store, desc ocispec.Descriptor
 	return index.Manifests, nil
 }
 
-func loadOne(ctx context.Context, st *store.Store, m ocispec.Descriptor, progress Progress) (Loaded, error) {
+func loadOne(ctx context.Context, st *store.Store, m ocispec.Descriptor, platforms []string, progress Progress) (Loaded, error) {
 	if err := m.Digest.Validate(); err != nil {
 		return Loaded{}, errs.New(errs.Invalid, "index.json of the archive names digest %q: %w", m.Digest, err)
 	}
@@ -125,14 +126,21 @@ func loadOne(ctx context.Context, st *store.Store, m ocispec.Descriptor, progres
 	if what == "" {
 		what = m.Digest.String()
 	}
-	err := st.UnpackTarget(ctx, m, func(p model.ImageProgress) {
-		progress.tell(p.ID, "Loading layer", p.Current, p.Total)
-	})
-	if errs.Is(err, errs.NotFound) {
-		return Loaded{}, errs.New(errs.Invalid, "the archive is not whole: image %s: %w", what, err)
+	if len(platforms) == 0 {
+		platforms = []string{""}
 	}
-	if err != nil {
-		return Loaded{}, errs.Wrap(err, "load image %s", what)
+	for _, platform := range platforms {
+		err := st.UnpackTarget(ctx, m, platform, func(p model.ImageProgress) {
+			progress.tell(p.ID, "Loading layer", p.Current, p.Total)
+		})
+		switch {
+		case errs.Is(err, errs.NotFound) && platform != "":
+			return Loaded{}, errs.New(errs.NotFound, "the archive has image %s, but not for platform %s: %w", what, platform, err)
+		case errs.Is(err, errs.NotFound):
+			return Loaded{}, errs.New(errs.Invalid, "the archive is not whole: image %s: %w", what, err)
+		case err != nil:
+			return Loaded{}, errs.Wrap(err, "load image %s", what)
+		}
 	}
 	id, err := st.Record(ctx, full, m)
 	if err != nil {

@@ -14,8 +14,9 @@ import (
 )
 
 // Save writes the images to one tar that is an OCI layout and, by its manifest.json, a Docker archive as well. A
-// reference without tag means all tags of the repository; one by ID is saved without name.
-func Save(ctx context.Context, st *store.Store, refs []string, w io.Writer) error {
+// reference without tag means all tags of the repository; one by ID is saved without name. Of an
+// image for several platforms those asked for are saved; none means all that are here.
+func Save(ctx context.Context, st *store.Store, refs, wanted []string, w io.Writer) error {
 	if len(refs) == 0 {
 		return errs.New(errs.Invalid, "save: no image was named")
 	}
@@ -47,7 +48,16 @@ func Save(ctx context.Context, st *store.Store, refs []string, w io.Writer) erro
 		return err
 	}
 	defer done()
-	opts := []archive.ExportOpt{archive.WithPlatform(platforms.Default()), archive.WithAllPlatforms(), archive.WithSkipMissing(blobs)}
+	opts := []archive.ExportOpt{archive.WithSkipMissing(blobs)}
+	if len(wanted) == 0 {
+		opts = append(opts, archive.WithPlatform(platforms.Default()), archive.WithAllPlatforms())
+	} else {
+		list, err := platforms.ParseAll(wanted)
+		if err != nil {
+			return errs.New(errs.Invalid, "platform: %w; want for example linux/amd64", err)
+		}
+		opts = append(opts, archive.WithPlatform(platforms.Any(list...)))
+	}
 	for _, x := range order {
 		opts = append(opts, archive.WithManifest(x.desc, x.names...))
 	}

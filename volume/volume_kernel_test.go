@@ -1,0 +1,149 @@
+//go:build kernel
+
+package volume
+
+import (
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/failpoint"
+	"github.com/shoalhq/shoal/model"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// layers makes two image layers: the upper deletes a file and makes a directory opaque, and links lead out.
+func layers(t *testing.T) []string {
+	low, high := filepath.Join(t.TempDir(), "low"), filepath.Join(t.TempDir(), "high")
+	for _, d := range []string{low + "/data/sub/deep", low + "/data/old", high + "/data/old", high + "/var"} {
+		must(t, os.MkdirAll(d, 0o755))
+	}
+	must(t, os.WriteFile(low+"/data/a", []byte("a"), 0o640))
+	must(t, os.Link(low+"/data/a", low+"/data/sub/b"))
+	must(t, os.WriteFile(low+"/data/deleted", []byte("x"), 0o600))
+	must(t, os.WriteFile(low+"/data/old/hidden", []byte("x"), 0o600))
+	must(t, os.Symlink("/etc/passwd", low+"/data/link"))
+	must(t, unix.Mkfifo(low+"/data/fifo", 0o600))
+	must(t, unix.Setxattr(low+"/data/a", "user.k", []byte("v"), 0))
+	must(t, unix.Mknod(high+"/data/deleted", unix.S_IFCHR, 0))
+	must(t, unix.Setxattr(high+"/data/old", "trusted.overlay.opaque", []byte("y"), 0))
+	must(t, os.WriteFile(high+"/data/new", []byte("new"), 0o4755))
+	must(t, os.Chmod(high+"/data/new", 0o755|os.ModeSetuid))
+	must(t, os.Symlink("../../../../../../data", high+"/var/inside"))
+	must(t, os.Symlink("/", high+"/var/root"))
+	must(t, os.Chmod(high+"/data", 0o2770))
+	must(t, unix.Chmod(high+"/data", 0o2770))
+	must(t, os.Chown(high+"/data", 1234, 4321))
+	must(t, unix.Chmod(high+"/data", 0o2770))
+	return []string{high, low}
+}
+
+func TestFill(t *testing.T) {
+	v := open(t, t.TempDir())
+	ctx := t.Context()
+	lowers := layers(t)
+	vol := make1(t, v, model.Volume{Name: "data"})
+	failpoint.Arm("volume/fill/rename=error(cut)")
+	if err := v.Fill(ctx, "data", lowers, "/data"); err == nil {
+		t.Fatal("no error")
+	}
+	failpoint.Arm("")
+	if empty, _ := isEmpty(vol.Mountpoint); !empty {
+		t.Fatal("half filled")
+	}
+	must(t, v.Fill(ctx, "data", lowers, "/var/inside"))
+	at := func(name string) *syscall.Stat_t {
+		st, err := os.Lstat(filepath.Join(vol.Mountpoint, name))
+		if err != nil {
+			return nil
+		}
+		return st.Sys().(*syscall.Stat_t)
+	}
+	if at("deleted") != nil || at("old/hidden") != nil {
+		t.Fatal("what the upper layer deleted is back")
+	}
+	if at("a") == nil || at("a").Ino != at("sub/b").Ino || at("a").Mode&0o777 != 0o640 {
+		t.Fatal("hard link")
+	}
+	if at("new").Mode&0o7777 != 0o4755 || at("").Mode&0o7777 != 0o2770 || at("").Uid != 1234 || at("").Gid != 4321 || at("fifo").Mode&unix.S_IFMT != unix.S_IFIFO {
+		t.Fatalf("modes %o %o %d", at("new").Mode, at("").Mode, at("").Uid)
+	}
+	if to, _ := os.Readlink(filepath.Join(vol.Mountpoint, "link")); to != "/etc/passwd" {
+		t.Fatal(to)
+	}
+	value := make([]byte, 8)
+	if n, err := unix.Getxattr(filepath.Join(vol.Mountpoint, "a"), "user.k", value); err != nil || string(value[:n]) != "v" {
+		t.Fatal(err)
+	}
+	must(t, os.WriteFile(filepath.Join(vol.Mountpoint, "a"), []byte("mine"), 0o600))
+	must(t, v.Fill(ctx, "data", lowers, "/data"))
+	if b, _ := os.ReadFile(filepath.Join(vol.Mountpoint, "a")); string(b) != "mine" {
+		t.Fatal("filled twice")
+	}
+	make1(t, v, model.Volume{Name: "other"})
+	for _, path := range []string{"/not/there", "/data/a", "/data/link"} {
+		must(t, v.Fill(ctx, "other", lowers, path))
+	}
+	must(t, v.Fill(ctx, "other", lowers[1:], "/data")) // one layer
+	if _, err := os.Stat(filepath.Join(v.data("other"), "deleted")); err != nil {
+		t.Fatal(err)
+	}
+	if table, _ := os.ReadFile("/proc/self/mountinfo"); len(table) == 0 {
+		t.Fatal("no mount table")
+	}
+}
+
+func TestSharedFilesystem(t *testing.T) {
+	root := t.TempDir()
+	v := open(t, root)
+	ctx := t.Context()
+	vol := make1(t, v, model.Volume{Name: "tmp", Options: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m,nosuid,mode=1770"}})
+	t.Cleanup(func() { unix.Unmount(vol.Mountpoint, unix.MNT_DETACH) })
+	for _, c := range []string{"c1", "c2", "c1"} {
+		if m, err := v.Mount(ctx, "tmp", c); err != nil || m.Source != vol.Mountpoint {
+			t.Fatal(m, err)
+		}
+	}
+	if st, err := os.Stat(vol.Mountpoint); err != nil || st.Mode().Perm() != 0o770 {
+		t.Fatal(st, err)
+	}
+	must(t, os.WriteFile(filepath.Join(vol.Mountpoint, "f"), []byte("x"), 0o600))
+	if err := v.Remove(ctx, "tmp", true); !errs.Is(err, errs.Conflict) {
+		t.Fatal("removed while mounted:", err)
+	}
+	v = open(t, root) // the daemon was restarted
+	must(t, errOf(v.Mount(ctx, "tmp", "c1")))
+	must(t, errOf(v.Mount(ctx, "tmp", "c2")))
+	if _, err := os.Stat(filepath.Join(vol.Mountpoint, "f")); err != nil {
+		t.Fatal("mounted anew:", err)
+	}
+	must(t, v.Unmount(ctx, "tmp", "c1"))
+	must(t, v.Unmount(ctx, "tmp", "c1"))
+	if mounted, _ := mountinfo.Mounted(vol.Mountpoint); !mounted {
+		t.Fatal("unmounted too early")
+	}
+	must(t, v.Unmount(ctx, "tmp", "c2"))
+	if mounted, _ := mountinfo.Mounted(vol.Mountpoint); mounted {
+		t.Fatal("still mounted")
+	}
+	must(t, v.Remove(ctx, "tmp", false))
+	make1(t, v, model.Volume{Name: "bad", Options: map[string]string{"type": "nosuchfs", "device": "x"}})
+	if _, err := v.Mount(ctx, "bad", "c"); err == nil {
+		t.Fatal("mounted a filesystem that does not exist")
+	} else {
+		t.Log(err)
+	}
+}
+
+func errOf(_ model.VolumeMount, err error) error { return err }
