@@ -284,9 +284,42 @@ func (w *World) Leftovers() (left []string) {
 			left = append(left, fmt.Sprintf("process %s %s", filepath.Base(filepath.Dir(p)), bytes.ReplaceAll(b, []byte{0}, []byte{' '})))
 		}
 	}
-	execs, _ := os.ReadDir(w.Dir + "/exec/containers")
+	execs, _ := os.ReadDir(w.Dir + "/exec/tasks")
 	for _, e := range execs {
 		left = append(left, "runtime directory "+e.Name())
 	}
 	return left
+}
+
+// Ended is closed when the present daemon has ended.
+func (w *World) Ended() <-chan struct{} { return w.ended }
+
+// Counts is what containers could leave behind on the machine.
+type Counts struct{ Mounts, Links, Cgroups, Processes, Dirs int }
+
+// Count counts them: mounts of the whole machine, links of the world's network, and the world's own directories.
+func (w *World) Count() (c Counts) {
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	c.Mounts = bytes.Count(mounts, []byte("\n"))
+	w.InNet(func() {
+		ifs, _ := net.Interfaces()
+		c.Links = len(ifs)
+	})
+	filepath.WalkDir("/sys/fs/cgroup", func(p string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() && len(d.Name()) == 64 {
+			c.Cgroups++
+		}
+		return nil
+	})
+	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range procs {
+		if b, err := os.ReadFile(p); err == nil && bytes.Contains(b, []byte(w.Dir)) {
+			c.Processes++
+		}
+	}
+	for _, d := range []string{"/data/containers", "/exec/tasks"} {
+		es, _ := os.ReadDir(w.Dir + d)
+		c.Dirs += len(es)
+	}
+	return c
 }

@@ -1,0 +1,109 @@
+//go:build kernel
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shoalhq/shoal/test/world"
+)
+
+func TestContainersOutliveTheDaemon(t *testing.T) {
+	w := world.New(t)
+	w.Must(w.Docker("run", "-d", "--name", "on", "toolbox", "sh", "-c", "i=0; while true; do i=$((i+1)); echo line $i; sleep 0.05; done"))
+	w.Must(w.Docker("run", "-d", "--name", "ends", "toolbox", "sh", "-c", "sleep 1; exit 33"))
+	w.Must(w.Docker("run", "-d", "--name", "web", "-p", "127.0.0.1:8089:80", "whoami"))
+	pid := w.Must(w.Docker("inspect", "-f", "{{.State.Pid}}", "on"))
+	w.KillDaemon()
+	time.Sleep(1500 * time.Millisecond) // "ends" ends while nobody looks
+	if _, err := w.WebClient().Get("http://127.0.0.1:8089/"); err != nil {
+		t.Errorf("the published port is dead without the daemon: %v", err)
+	}
+	w.StartDaemon()
+	want(t, "same process", w.Must(w.Docker("inspect", "-f", "{{.State.Pid}}", "on")), pid)
+	want(t, "exit code", w.Must(w.Docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "ends")), "exited 33")
+	if _, err := w.WebClient().Get("http://127.0.0.1:8089/"); err != nil {
+		t.Errorf("the published port is dead after the restart: %v", err)
+	}
+	w.Must(w.Docker("exec", "on", "true"))
+	w.Must(w.Docker("stop", "-t", "0", "on"))
+	lines := strings.Split(w.Must(w.Docker("logs", "on")), "\n")
+	for i, line := range lines {
+		if line != fmt.Sprintf("line %d", i+1) {
+			t.Fatalf("the log has a hole: line %d is %q", i+1, line)
+		}
+	}
+	if len(lines) < 20 {
+		t.Errorf("only %d lines: none from the time without a daemon", len(lines))
+	}
+}
+
+func TestRestartPolicies(t *testing.T) {
+	w := world.New(t)
+	w.Must(w.Docker("run", "-d", "--name", "always", "--restart", "always", "toolbox", "sleep", "1000"))
+	w.Must(w.Docker("run", "-d", "--name", "fails", "--restart", "on-failure:2", "toolbox", "false"))
+	w.Must(w.Docker("run", "-d", "--name", "unless", "--restart", "unless-stopped", "toolbox", "sleep", "1000"))
+	w.Must(w.Docker("stop", "-t", "0", "unless"))
+	eventually(t, "two restarts", func() bool {
+		return w.Must(w.Docker("inspect", "-f", "{{.State.Status}} {{.RestartCount}}", "fails")) == "exited 2"
+	})
+	first := w.Must(w.Docker("inspect", "-f", "{{.State.Pid}}", "always"))
+	w.Must(w.Docker("exec", "always", "kill", "-9", "1")) // PID 1 ignores it from inside: nothing happens
+	w.Must(w.Docker("kill", "always"))
+	w.StopDaemon()
+	w.StartDaemon()
+	eventually(t, "always starts with the daemon", func() bool {
+		s := w.Must(w.Docker("inspect", "-f", "{{.State.Status}} {{.State.Pid}}", "always"))
+		return strings.HasPrefix(s, "running") && !strings.HasSuffix(s, " "+first)
+	})
+	want(t, "unless-stopped stays down", w.Must(w.Docker("inspect", "-f", "{{.State.Status}}", "unless")), "exited")
+}
+
+// eventually waits for something that another process brings about.
+func eventually(t *testing.T, what string, f func() bool) {
+	t.Helper()
+	for until := time.Now().Add(20 * time.Second); !f(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("%s: not within 20 seconds", what)
+		}
+	}
+}
+
+// The daemon is killed at every named step of a container's life; the next one must find order.
+func TestKillAtEveryStep(t *testing.T) {
+	w := world.New(t)
+	for _, point := range []string{"engine/create/record", "engine/start/attached", "engine/start/created", "engine/start/running",
+		"engine/exit/record", "engine/remove/files"} {
+		w.StopDaemon()
+		w.StartDaemon("SHOAL_FAILPOINTS=" + point + "=kill")
+		w.Shoal("run", "--name", "victim", "toolbox", "true")
+		w.Shoal("rm", "-f", "victim")
+		select {
+		case <-w.Ended():
+		default:
+			t.Errorf("the fail point %s was not hit", point)
+			continue
+		}
+		w.StartDaemon()
+		w.Shoal("rm", "-f", "victim")
+		want(t, "after "+point, w.Must(w.Shoal("ps", "-aq")), "")
+		want(t, "the name is free after "+point, w.Must(w.Shoal("run", "--rm", "--name", "victim", "toolbox", "echo", "ok")), "ok")
+	}
+	w.StopDaemon()
+	w.StartDaemon()
+}
+
+func TestSoakLeavesNothing(t *testing.T) {
+	w := world.New(t)
+	before := w.Count()
+	for i := range 30 {
+		w.Must(w.Shoal("run", "--rm", "toolbox", "true"))
+		if i%5 == 0 {
+			w.Must(w.Shoal("run", "--rm", "--network", "none", "toolbox", "sh", "-c", "echo x > /f"))
+		}
+	}
+	eventually(t, fmt.Sprintf("as before: %+v", before), func() bool { return w.Count() == before })
+}
