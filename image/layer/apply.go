@@ -8,9 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/containerd/v2/pkg/archive"
 	"golang.org/x/sys/unix"
@@ -56,16 +58,23 @@ func Apply(ctx context.Context, dir string, r io.Reader, o Options) error {
 		}
 	}
 	_, err := archive.Apply(ctx, dir, g, opts...)
-	switch {
-	case err == nil || ctx.Err() != nil:
+	if err == nil || ctx.Err() != nil || errs.KindOf(err) != errs.Internal && !errors.Is(err, fs.ErrNotExist) || hostFault(err) {
 		return err
-	case errs.Is(err, errs.Exhausted), errs.Is(err, errs.Damaged), errs.Is(err, errs.Invalid):
-		return err
-	case errors.Is(err, tar.ErrHeader), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ENAMETOOLONG),
-		errors.Is(err, unix.ELOOP), errors.Is(err, unix.EINVAL), errors.Is(err, unix.EEXIST):
-		return errs.New(errs.Invalid, "the layer's archive is malformed: %w", err)
 	}
-	return err
+	return errs.New(errs.Invalid, "the layer's archive is malformed: %w", err)
+}
+
+// hostFault says whether it was this machine that failed and not the archive.
+func hostFault(err error) bool {
+	var no syscall.Errno
+	if !errors.As(err, &no) {
+		return false
+	}
+	switch no {
+	case unix.EIO, unix.EROFS, unix.ENOMEM, unix.EMFILE, unix.ENFILE, unix.EPERM, unix.EACCES, unix.ENOSPC, unix.EDQUOT:
+		return true
+	}
+	return false
 }
 
 // Guard gives r, which ends with errs.Exhausted when what is read from it and kept somewhere else leaves too little room

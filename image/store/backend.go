@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -19,6 +22,8 @@ import (
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay"
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
+	"github.com/sirupsen/logrus"
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/shoalhq/shoal/lib/atomicfile"
@@ -53,7 +58,29 @@ type backend struct {
 
 func metadataPath(root string) string { return filepath.Join(root, "metadata.db") }
 
+// forward sends what containerd's packages log to our log; they know only one logger for the whole process.
+var forward sync.Once
+
+type logHook struct{ to *slog.Logger }
+
+func (logHook) Levels() []logrus.Level {
+	return []logrus.Level{logrus.PanicLevel, logrus.FatalLevel, logrus.ErrorLevel, logrus.WarnLevel}
+}
+
+func (h logHook) Fire(e *logrus.Entry) error {
+	level := slog.LevelDebug
+	if e.Level <= logrus.ErrorLevel {
+		level = slog.LevelWarn
+	}
+	h.to.Log(context.Background(), level, "containerd: "+e.Message, "fields", fmt.Sprint(map[string]any(e.Data)))
+	return nil
+}
+
 func openBackend(ctx context.Context, cfg Config) (*backend, error) {
+	forward.Do(func() {
+		log.L.Logger.SetOutput(io.Discard)
+		log.L.Logger.AddHook(logHook{cfg.Log})
+	})
 	if err := os.MkdirAll(cfg.Root, 0o711); err != nil {
 		return nil, err
 	}

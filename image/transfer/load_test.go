@@ -1,0 +1,253 @@
+package transfer
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/shoalhq/shoal/image/imagetest"
+	"github.com/shoalhq/shoal/image/store"
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+)
+
+// open makes a store with the driver that needs no root.
+func open(t testing.TB) *store.Store {
+	s := store.New(store.Config{Root: filepath.Join(t.TempDir(), "images"), Driver: store.DriverNative})
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func load(t testing.TB, s *store.Store, archive []byte) []Loaded {
+	t.Helper()
+	out, err := Load(t.Context(), s, bytes.NewReader(archive), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// tree lists what the image's root filesystem has.
+func tree(t testing.TB, s *store.Store, id string) string {
+	t.Helper()
+	dirs, err := s.Lowers(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	filepath.WalkDir(dirs[0], func(path string, d os.DirEntry, err error) error {
+		if rel, _ := filepath.Rel(dirs[0], path); rel != "." {
+			out = append(out, rel)
+		}
+		return err
+	})
+	return strings.Join(out, " ")
+}
+
+func sample(t testing.TB) imagetest.Image {
+	return imagetest.Image{Tags: []string{"app:1"}, Created: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
+		Config: ocispec.ImageConfig{Cmd: []string{"/bin/app"}, Labels: map[string]string{"a": "b"}},
+		Layers: [][]byte{
+			imagetest.Layer(t, imagetest.File{Name: "bin/"}, imagetest.File{Name: "bin/app", Data: "program"}, imagetest.File{Name: "tmp/old", Data: "x"}, imagetest.File{Name: "dir/a"}, imagetest.File{Name: "dir/b"}),
+			imagetest.Layer(t, imagetest.File{Name: "tmp/.wh.old"}, imagetest.File{Name: "dir/.wh..wh..opq"}, imagetest.File{Name: "dir/c"}),
+		}}
+}
+
+func TestLoadAllFormats(t *testing.T) {
+	img := sample(t)
+	for name, archive := range map[string]func() []byte{
+		"docker":         func() []byte { return imagetest.Docker(img) },
+		"docker, gzip":   func() []byte { i := img; i.Pack = imagetest.Gzip; return imagetest.Gzip(imagetest.Docker(i)) },
+		"oci, gzip":      func() []byte { i := img; i.Pack = imagetest.Gzip; return imagetest.OCI(i) },
+		"oci, zstd":      func() []byte { i := img; i.Pack = imagetest.Zstd; return imagetest.Zstd(imagetest.OCI(i)) },
+		"oci, untouched": func() []byte { return imagetest.OCI(img) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			var said []string
+			out, err := Load(t.Context(), s, bytes.NewReader(archive()), nil, func(p model.ImageProgress) { said = append(said, p.Action) })
+			if err != nil || len(out) != 1 || out[0].Name != "app:1" {
+				t.Fatal(out, err)
+			}
+			if got := tree(t, s, out[0].ID); got != "bin bin/app dir dir/c tmp" {
+				t.Fatal(got)
+			}
+			got, err := s.Resolve(t.Context(), "app:1", "")
+			if err != nil || got.ID != out[0].ID || got.Config.Labels["a"] != "b" || len(got.History) != 2 || got.Size == 0 {
+				t.Fatalf("%+v %v", got, err)
+			}
+			if said[len(said)-1] != "Loaded image: app:1" {
+				t.Fatal(said)
+			}
+		})
+	}
+}
+
+func TestSaveAndLoadAgain(t *testing.T) {
+	s := open(t)
+	id := load(t, s, imagetest.Docker(sample(t)))[0].ID
+	if err := s.Tag(t.Context(), "app:1", "host:5000/team/app:2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Tag(t.Context(), "app:1", "app:2"); err != nil {
+		t.Fatal(err)
+	}
+	for refs, want := range map[string]string{"app:1": "app:1", "app": "app:1 app:2", id: "", "host:5000/team/app:2 app:1": "app:1 host:5000/team/app:2"} {
+		var b bytes.Buffer
+		if err := Save(t.Context(), s, strings.Fields(refs), nil, &b); err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(b.Bytes(), []byte("manifest.json")) || !bytes.Contains(b.Bytes(), []byte("oci-layout")) {
+			t.Fatal("not both formats")
+		}
+		other := open(t)
+		load(t, other, b.Bytes())
+		got, err := other.Resolve(t.Context(), id, "")
+		if err != nil || strings.Join(got.RepoTags, " ") != want || got.ID != id {
+			t.Fatalf("%s: %v %v", refs, got.RepoTags, err)
+		}
+	}
+	if err := Save(t.Context(), s, []string{"none"}, nil, &bytes.Buffer{}); !errs.Is(err, errs.NotFound) {
+		t.Fatal(err)
+	}
+}
+
+// What is broken is refused with a reason, and nothing of it stays.
+func TestBrokenArchives(t *testing.T) {
+	img := sample(t)
+	whole := imagetest.OCI(img)
+	manifestOf := func(v any) []byte {
+		a := imagetest.NewArchive()
+		data, _ := json.Marshal(v)
+		a.Add("manifest.json", data)
+		return a.Bytes()
+	}
+	indexOf := func(m ocispec.Descriptor) []byte {
+		a := imagetest.NewArchive()
+		a.Add("oci-layout", []byte(`{"imageLayoutVersion":"1.0.0"}`))
+		data, _ := json.Marshal(ocispec.Index{Manifests: []ocispec.Descriptor{m}})
+		a.Add("index.json", data)
+		return a.Bytes()
+	}
+	wrong := img
+	wrong.DiffIDs = []digest.Digest{digest.FromString("a"), digest.FromString("b")}
+	few := img
+	few.DiffIDs = wrong.DiffIDs[:1]
+	odd := img
+	odd.DiffIDs = []digest.Digest{"sha256:x", "../../../etc"}
+	torn := img
+	torn.Layers = [][]byte{img.Layers[0][:700]}
+	for name, c := range map[string]struct {
+		archive []byte
+		says    string
+	}{
+		"empty":                {nil, "no image"},
+		"not a tar":            {[]byte(strings.Repeat("hello ", 500)), "malformed"},
+		"truncated":            {whole[:len(whole)/2], "malformed"},
+		"torn gzip":            {imagetest.Gzip(whole)[:400], ""},
+		"a root filesystem":    {img.Layers[0], "shoal import"},
+		"wrong diff ID":        {imagetest.OCI(wrong), "tampered"},
+		"too few diff IDs":     {imagetest.Docker(few), "names 1 layers"},
+		"diff IDs are none":    {imagetest.Docker(odd), "sha256:x"},
+		"layer is torn":        {imagetest.Docker(torn), ""},
+		"config is missing":    {manifestOf([]map[string]any{{"Config": "x.json"}}), "x.json"},
+		"manifest is missing":  {indexOf(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.FromString("x"), Size: 3}), "not whole"},
+		"digest is none":       {indexOf(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: "sha256:../../x"}), "../../x"},
+		"digest is empty":      {indexOf(ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest}), "digest"},
+		"media type is none":   {indexOf(ocispec.Descriptor{MediaType: "text/plain", Digest: digest.FromString("x")}), "not whole"},
+		"manifest.json is odd": {manifestOf(map[string]any{"a": 1}), "manifest.json"},
+		"no images":            {manifestOf([]string{}), "no image"},
+		"tag is none":          {imagetest.Docker(imagetest.Image{Tags: []string{"A B"}, Layers: img.Layers}), "A B"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := open(t)
+			_, err := Load(t.Context(), s, bytes.NewReader(c.archive), nil, nil)
+			if err == nil || !strings.Contains(err.Error(), c.says) || errs.Is(err, errs.Internal) {
+				t.Fatalf("%v: %v", errs.KindOf(err), err)
+			}
+			if list, err := s.List(t.Context(), store.ListOptions{}); err != nil || len(list) > 0 {
+				t.Fatal(list, err)
+			}
+			if _, err := s.Prune(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+			if u, err := s.DiskUsage(t.Context()); err != nil || u.ContentSize+u.LayersSize > 0 {
+				t.Fatalf("left on disk: %+v %v", u, err)
+			}
+		})
+	}
+}
+
+// Layers that try to get out of their directory, each with a witness beside it.
+func TestHostileLayers(t *testing.T) {
+	outside := t.TempDir()
+	victim := filepath.Join(outside, "victim")
+	f := func(files ...imagetest.File) []imagetest.File { return files }
+	for name, files := range map[string][]imagetest.File{
+		"dots":                   f(imagetest.File{Name: "../../../../../../.." + victim, Data: "x"}),
+		"absolute":               f(imagetest.File{Name: victim, Data: "x"}),
+		"symlink, then through":  f(imagetest.File{Name: "d", Kind: tar.TypeSymlink, Link: outside}, imagetest.File{Name: "d/victim", Data: "x"}),
+		"symlink at the name":    f(imagetest.File{Name: "d", Kind: tar.TypeSymlink, Link: victim}, imagetest.File{Name: "d", Data: "x"}),
+		"relative symlink":       f(imagetest.File{Name: "a/d", Kind: tar.TypeSymlink, Link: "../../../../../../../.." + outside}, imagetest.File{Name: "a/d/victim", Data: "x"}),
+		"hard link out":          f(imagetest.File{Name: "h", Kind: tar.TypeLink, Link: victim}, imagetest.File{Name: "h", Data: "x"}),
+		"hard link by symlink":   f(imagetest.File{Name: "d", Kind: tar.TypeSymlink, Link: outside}, imagetest.File{Name: "h", Kind: tar.TypeLink, Link: "d/victim"}),
+		"whiteout out":           f(imagetest.File{Name: "d", Kind: tar.TypeSymlink, Link: outside}, imagetest.File{Name: "d/.wh.victim"}),
+		"whiteout of dots":       f(imagetest.File{Name: "a/.wh..."}, imagetest.File{Name: ".wh..."}),
+		"opaque through symlink": f(imagetest.File{Name: "d", Kind: tar.TypeSymlink, Link: outside}, imagetest.File{Name: "d/.wh..wh..opq"}),
+		"symlink loop":           f(imagetest.File{Name: "a", Kind: tar.TypeSymlink, Link: "b"}, imagetest.File{Name: "b", Kind: tar.TypeSymlink, Link: "a"}, imagetest.File{Name: "a/x", Data: "x"}),
+		"file as directory":      f(imagetest.File{Name: "a", Data: "x"}, imagetest.File{Name: "a/b", Data: "x"}),
+		"hidden device":          f(imagetest.File{Name: "c", Kind: tar.TypeChar, Data: "0/0"}),
+		"overlay's attributes":   f(imagetest.File{Name: "a", Pax: map[string]string{"SCHILY.xattr.user.overlay.redirect": "/"}}),
+		"long name":              f(imagetest.File{Name: strings.Repeat("x", 5000)}),
+		"deep":                   f(imagetest.File{Name: strings.Repeat("x/", 2500)}),
+		"whiteout of itself":     f(imagetest.File{Name: "a/"}, imagetest.File{Name: ".wh.a"}, imagetest.File{Name: "a/b"}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			s := open(t)
+			_, err := Load(t.Context(), s, bytes.NewReader(imagetest.Docker(imagetest.Image{Tags: []string{"bad:1"}, Layers: [][]byte{imagetest.Layer(t, files...)}})), nil, nil)
+			if errs.Is(err, errs.Internal) && !os.IsNotExist(err) {
+				t.Errorf("no kind: %v", err)
+			}
+			if b, rerr := os.ReadFile(victim); rerr != nil || string(b) != "precious" {
+				t.Fatalf("the file outside: %q %v", b, rerr)
+			}
+			if st, _ := os.Lstat(victim); st.Sys() == nil {
+				t.Fatal("lost")
+			}
+			if list, _ := os.ReadDir(outside); len(list) != 1 {
+				t.Fatal(list)
+			}
+			t.Log(err)
+		})
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	img := sample(f)
+	f.Add(imagetest.OCI(img))
+	f.Add(imagetest.Docker(img))
+	f.Add(imagetest.Gzip(imagetest.OCI(img)))
+	f.Fuzz(func(t *testing.T, archive []byte) {
+		s := open(t)
+		out, err := Load(t.Context(), s, bytes.NewReader(archive), nil, nil)
+		if err != nil {
+			return
+		}
+		for _, l := range out {
+			if _, err := s.Lowers(t.Context(), l.ID); err != nil {
+				t.Fatal("loaded, but not whole:", err)
+			}
+		}
+	})
+}
