@@ -8,7 +8,6 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shoalhq/shoal/api/types"
@@ -52,12 +51,6 @@ func ImageInspect(i *model.Image, v types.Version) any {
 		Metadata: image.Metadata{LastTagTime: i.Origin.LastTagged}}
 	if !i.Created.IsZero() {
 		r.Created = i.Created.UTC().Format(time.RFC3339Nano)
-	}
-	if v >= 48 && i.Target != "" {
-		r.Descriptor = &ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: digest.Digest(i.Target), Size: i.Size}
-		if i.Manifest != i.Target {
-			r.Descriptor.MediaType = ocispec.MediaTypeImageIndex
-		}
 	}
 	if v >= 52 {
 		return r

@@ -70,13 +70,13 @@ type oldImageInspect struct {
 // OldInfo is GET /info with what newer versions left out; a nil field is left out.
 type OldInfo struct {
 	system.Info
-	KernelMemory       *bool `json:",omitempty"` // until 1.41
-	KernelMemoryTCP    *bool `json:",omitempty"` // until 1.51
-	BridgeNfIptables   *bool `json:",omitempty"` // until 1.49
-	BridgeNfIP6tables  *bool `json:"BridgeNfIp6tables,omitempty"`
-	ContainerdCommit   oldCommit
-	RuncCommit         oldCommit
-	InitCommit         oldCommit
+	KernelMemory      *bool `json:",omitempty"` // until 1.41
+	KernelMemoryTCP   *bool `json:",omitempty"` // until 1.51
+	BridgeNfIptables  *bool `json:",omitempty"` // until 1.49
+	BridgeNfIP6tables *bool `json:"BridgeNfIp6tables,omitempty"`
+	ContainerdCommit  oldCommit
+	RuncCommit        oldCommit
+	InitCommit        oldCommit
 }
 
 type oldCommit struct {
