@@ -1,0 +1,270 @@
+package engine
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/failpoint"
+	"github.com/shoalhq/shoal/lib/ids"
+	"github.com/shoalhq/shoal/lib/undo"
+	"github.com/shoalhq/shoal/model"
+)
+
+// Create makes a container: image, name, mounts and writable layer are settled, and nothing runs yet. When it fails
+// nothing is left behind.
+func (e *Engine) Create(ctx context.Context, r model.CreateRequest) (model.CreateResult, error) {
+	if r.Name = strings.TrimPrefix(r.Name, "/"); r.Name != "" {
+		if err := validName(r.Name); err != nil {
+			return model.CreateResult{}, err
+		}
+	}
+	if r.Image == "" {
+		return model.CreateResult{}, invalid("no image given: a container needs the name or ID of the image it is made from")
+	}
+	img, err := e.ports.Images.Resolve(ctx, r.Image, r.Platform)
+	if err != nil {
+		return model.CreateResult{}, err
+	}
+	c := &model.Container{ID: ids.New(), Created: e.now(), Spec: r.Spec}
+	c.State.Status = model.StatusCreated
+	c.Image = model.ContainerImage{Ref: r.Image, ID: img.ID, Digest: img.Manifest, Platform: img.Platform.String()}
+	warnings, err := e.settle(c, img.Config)
+	if err != nil {
+		return model.CreateResult{}, err
+	}
+	var u undo.Stack
+	defer u.Run()
+	if err := e.name(c, r.Name); err != nil {
+		return model.CreateResult{}, err
+	}
+	u.Add(func() { e.index.release(c.Name, c.ID) })
+	if err := e.build(ctx, c, u.Add); err != nil {
+		return model.CreateResult{}, errs.Wrap(err, "create container %s", c.Name)
+	}
+	if err := e.index.add(newEntry(c)); err != nil {
+		return model.CreateResult{}, err
+	}
+	u.Release()
+	e.publish(c, "create", nil)
+	return model.CreateResult{ID: c.ID, Warnings: warnings}, nil
+}
+
+// settle merges the image's values and the daemon's defaults into the spec, checks it and decides what every start does.
+func (e *Engine) settle(c *model.Container, img model.ImageConfig) (warnings []string, err error) {
+	s := &c.Spec
+	if err := merge(s, img); err != nil {
+		return nil, err
+	}
+	d := e.defaults.Load()
+	if s.Network.Mode == "" || s.Network.Mode == "default" {
+		s.Network.Mode = model.NetworkBridge
+		if d.NetworkDisabled {
+			s.Network.Mode = model.NetworkNone
+		}
+	}
+	if s.Network.Disabled {
+		s.Network.Mode = model.NetworkNone
+	}
+	if s.Log.Driver == "" {
+		s.Log = model.LogConfig{Driver: d.Log.Driver, Options: d.Log.Options}
+	} else if s.Log.Driver == d.Log.Driver && len(d.Log.Options) > 0 {
+		opts := maps.Clone(d.Log.Options)
+		maps.Copy(opts, s.Log.Options)
+		s.Log.Options = opts
+	}
+	s.Isolation.IPC = cmp.Or(s.Isolation.IPC, d.IPC)
+	s.Isolation.Cgroup = cmp.Or(s.Isolation.Cgroup, d.CgroupNS)
+	s.Storage.ShmSize = cmp.Or(s.Storage.ShmSize, d.ShmSize)
+	if s.Storage.ShmSize < 0 {
+		return nil, invalid("SHM size can not be less than 0: it is %d", s.Storage.ShmSize)
+	}
+	if warnings, err = e.validate(s); err != nil {
+		return nil, err
+	}
+	if err := e.pinJoins(s); err != nil {
+		return nil, err
+	}
+	e.settleEndpoints(c)
+	if err := e.resolveMounts(c); err != nil {
+		return nil, err
+	}
+	argv := append(slices.Clone(s.Process.Entrypoint), s.Process.Cmd...)
+	c.Runtime.Path, c.Runtime.Args = argv[0], argv[1:]
+	c.Runtime.Name = cmp.Or(s.Options.Runtime, d.Runtime)
+	settleHostname(c, e.cfg.Hostname)
+	return warnings, nil
+}
+
+// settleHostname gives the container its short ID as its name, or the machine's where it shares that.
+func settleHostname(c *model.Container, machine string) {
+	s := &c.Spec
+	switch {
+	case s.Network.Hostname != "" || strings.HasPrefix(s.Network.Mode, "container:"):
+	case s.Network.Mode == model.NetworkHost || s.Isolation.UTS == "host":
+		s.Network.Hostname = machine
+	default:
+		s.Network.Hostname = ids.Short(c.ID)
+	}
+}
+
+// pinJoins replaces names of containers whose namespaces are joined by IDs, so that renaming them changes nothing.
+func (e *Engine) pinJoins(s *model.ContainerSpec) error {
+	for what, mode := range map[string]*string{"network": &s.Network.Mode, "IPC": &s.Isolation.IPC, "PID": &s.Isolation.PID} {
+		name, join := strings.CutPrefix(*mode, "container:")
+		if !join {
+			continue
+		}
+		other, err := e.find(name)
+		if err != nil {
+			return errs.Wrap(err, "cannot join the %s namespace", what)
+		}
+		*mode = "container:" + other.id
+	}
+	return nil
+}
+
+// settleEndpoints makes sure that the network of the mode is among the endpoints, and moves the old single MAC address
+// there.
+func (e *Engine) settleEndpoints(c *model.Container) {
+	n := &c.Spec.Network
+	if strings.HasPrefix(n.Mode, "container:") {
+		n.Endpoints = nil
+		return
+	}
+	eps := map[string]model.EndpointSpec{}
+	for name, spec := range n.Endpoints {
+		if name == "default" {
+			name = model.NetworkBridge
+		}
+		eps[name] = spec
+	}
+	ep := eps[n.Mode]
+	if n.MacAddress != "" && ep.MAC.IsZero() {
+		ep.MAC, _ = model.ParseMAC(n.MacAddress) // validated
+	}
+	eps[n.Mode] = ep
+	if n.Mode == model.NetworkHost || n.Mode == model.NetworkNone {
+		eps = map[string]model.EndpointSpec{n.Mode: ep}
+	}
+	n.Endpoints = eps
+}
+
+// name takes the name asked for, or makes one up.
+func (e *Engine) name(c *model.Container, asked string) error {
+	if asked != "" {
+		c.Name = asked
+		return e.index.reserve(asked, c.ID)
+	}
+	var err error
+	for attempt := range 20 {
+		c.Name = e.cfg.Names(attempt)
+		if err = e.index.reserve(c.Name, c.ID); err == nil {
+			return nil
+		}
+	}
+	c.Name = ids.Short(c.ID)
+	return e.index.reserve(c.Name, c.ID)
+}
+
+// build makes what the container needs on disk and records it; the record is the last step: without it, the next start
+// of the daemon removes the rest.
+func (e *Engine) build(ctx context.Context, c *model.Container, undo func(func())) error {
+	if err := e.ports.Images.Use(ctx, c.ID, c.Image.ID); err != nil {
+		return err
+	}
+	undo(func() { e.ports.Images.Release(context.WithoutCancel(ctx), c.ID) })
+	if err := failpoint.Hit("engine/create/image"); err != nil {
+		return err
+	}
+	dir, err := e.records.Create(c.ID)
+	if err != nil {
+		return err
+	}
+	undo(func() { e.records.Remove(c.ID) })
+	if err := e.createVolumes(ctx, c, undo); err != nil {
+		return err
+	}
+	if err := failpoint.Hit("engine/create/volumes"); err != nil {
+		return err
+	}
+	if err := e.fillVolumes(ctx, c); err != nil {
+		return err
+	}
+	if err := e.createFiles(c, dir); err != nil {
+		return err
+	}
+	c.Runtime.LogPath = logPath(c, dir)
+	if err := failpoint.Hit("engine/create/record"); err != nil {
+		return err
+	}
+	return e.records.SaveSpec(c, !c.Spec.Options.AutoRemove)
+}
+
+// fillVolumes copies the image's content into volumes that are empty. A volume that has data already is not looked at
+// again, nor one that was asked for with nocopy.
+func (e *Engine) fillVolumes(ctx context.Context, c *model.Container) error {
+	var lowers []string
+	for _, mp := range c.Mounts {
+		if mp.Type != "volume" || mp.Spec != nil && mp.Spec.Volume != nil && (mp.Spec.Volume.NoCopy || mp.Spec.Volume.Subpath != "") {
+			continue
+		}
+		if lowers == nil {
+			var err error
+			if lowers, err = e.ports.Images.Lowers(ctx, c.Image.ID); err != nil {
+				return err
+			}
+		}
+		if err := e.ports.Volumes.Fill(ctx, mp.Name, lowers, mp.Destination); err != nil {
+			return errs.Wrap(err, "copy the image's files at %s into volume %q", mp.Destination, mp.Name)
+		}
+	}
+	return nil
+}
+
+// createFiles makes the files that are bound into the container; their content is settled at each start.
+func (e *Engine) createFiles(c *model.Container, dir string) error {
+	if strings.HasPrefix(c.Spec.Network.Mode, "container:") {
+		return nil // it gets those of the container whose network it shares
+	}
+	c.Runtime.HostnamePath = filepath.Join(dir, "hostname")
+	c.Runtime.HostsPath = filepath.Join(dir, "hosts")
+	c.Runtime.ResolvConfPath = filepath.Join(dir, "resolv.conf")
+	for path, content := range map[string]string{
+		c.Runtime.HostnamePath: c.Spec.Network.Hostname + "\n", c.Runtime.HostsPath: "", c.Runtime.ResolvConfPath: "",
+	} {
+		if err := writeInPlace(path, []byte(content)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// writeInPlace changes a file's content and keeps the file, which is bound into the container.
+func writeInPlace(path string, content []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	return err
+}
+
+// logPath is the file of the log drivers that write one. Other drivers get the path of their local cache.
+func logPath(c *model.Container, dir string) string {
+	switch c.Spec.Log.Driver {
+	case "json-file":
+		return filepath.Join(dir, c.ID+"-json.log")
+	case "none":
+		return ""
+	}
+	return filepath.Join(dir, "local-logs", "container.log")
+}

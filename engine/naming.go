@@ -1,0 +1,132 @@
+package engine
+
+import (
+	"cmp"
+	"os"
+	"strings"
+
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+)
+
+// networkAttach asks for the container's endpoints.
+func (e *Engine) networkAttach(c *model.Container, ns *os.File) NetworkAttach {
+	n := &c.Spec.Network
+	r := NetworkAttach{
+		ContainerID: c.ID, Name: c.Name, Hostname: n.Hostname, Domainname: n.Domainname, Namespace: ns,
+		Endpoints: n.Endpoints, Ports: n.Publish, Names: n.Names,
+	}
+	if n.PublishAll {
+		r.Ports = publishAll(n)
+	}
+	for name, value := range c.Spec.Isolation.Sysctls {
+		if strings.HasPrefix(name, "net.") {
+			if r.Sysctls == nil {
+				r.Sysctls = map[string]string{}
+			}
+			r.Sysctls[name] = value
+		}
+	}
+	return r
+}
+
+// publishAll adds a host port of the engine's choice for every exposed port that has none.
+func publishAll(n *model.ContainerNetworkSpec) []model.PortBinding {
+	out := append([]model.PortBinding(nil), n.Publish...)
+	has := map[model.Port]bool{}
+	for _, b := range n.Publish {
+		has[b.Port] = true
+	}
+	for _, p := range n.Exposed {
+		if !has[p] {
+			out = append(out, model.PortBinding{Port: p})
+		}
+	}
+	return out
+}
+
+// writeNameFiles settles the content of /etc/hosts and /etc/resolv.conf, now that the addresses are known.
+func (e *Engine) writeNameFiles(c *model.Container, state model.NetworkState) error {
+	if c.Runtime.HostsPath == "" {
+		return nil
+	}
+	n := &c.Spec.Network
+	hosts, resolv, err := e.ports.Networks.Files(NameFiles{
+		Hostname: n.Hostname, Domainname: n.Domainname, Host: n.Mode == model.NetworkHost, Names: n.Names,
+		Endpoints: state.Endpoints, Links: e.links(c),
+	})
+	if err != nil {
+		return errs.Wrap(err, "name resolution")
+	}
+	if err := writeInPlace(c.Runtime.HostsPath, hosts); err != nil {
+		return err
+	}
+	return writeInPlace(c.Runtime.ResolvConfPath, resolv)
+}
+
+// links are the addresses of the containers that a container is linked with, on the default bridge.
+func (e *Engine) links(c *model.Container) map[string][]string {
+	out := map[string][]string{}
+	for _, link := range c.Spec.Network.Links {
+		name, alias, has := strings.Cut(link, ":")
+		if !has {
+			alias = name
+		}
+		other, err := e.find(name)
+		if err != nil {
+			continue
+		}
+		oc := other.get()
+		ep, on := oc.Network.Endpoints[model.NetworkBridge]
+		if !on || !ep.IPv4.IsValid() {
+			continue
+		}
+		addr := ep.IPv4.Addr().String()
+		out[addr] = append(out[addr], alias, oc.Spec.Network.Hostname, oc.Name)
+	}
+	return out
+}
+
+// checkLinks refuses links with what is not there or does not run.
+func (e *Engine) checkLinks(c *model.Container) error {
+	for _, link := range c.Spec.Network.Links {
+		name, alias, has := strings.Cut(link, ":")
+		if name == "" || has && alias == "" {
+			return invalid("bad format for links: %s; want NAME[:ALIAS]", link)
+		}
+		other, err := e.find(name)
+		if err != nil {
+			return errs.As(errs.Invalid, errs.Wrap(err, "could not get container for %s", name))
+		}
+		if other.running() == nil {
+			return errs.New(errs.Conflict, "Cannot link to a non running container: /%s AS /%s/%s", other.get().Name, c.Name, alias)
+		}
+	}
+	return nil
+}
+
+// driverOf names an endpoint's network driver for events.
+func (e *Engine) driverOf(ep model.Endpoint) string {
+	switch ep.Network {
+	case model.NetworkHost:
+		return model.DriverHost
+	case model.NetworkNone:
+		return model.DriverNull
+	case model.NetworkBridge:
+		return model.DriverBridge
+	}
+	nw, err := e.ports.Networks.Resolve(e.ctx, cmp.Or(ep.NetworkID, ep.Network))
+	if err != nil {
+		return ""
+	}
+	return nw.Driver
+}
+
+// sharedNetwork is the ID of the container whose network the container shares, or "".
+func sharedNetwork(s *model.ContainerSpec) string {
+	id, _ := strings.CutPrefix(s.Network.Mode, "container:")
+	if id == s.Network.Mode {
+		return ""
+	}
+	return id
+}

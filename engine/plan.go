@@ -1,0 +1,309 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/moby/sys/user"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/shoalhq/shoal/engine/ocispec"
+	"github.com/shoalhq/shoal/engine/record"
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/ids"
+	"github.com/shoalhq/shoal/model"
+)
+
+// startPlan is what a start hands to the supervisor.
+type startPlan struct {
+	spec *specs.Spec
+	root model.OverlayDirs
+}
+
+// baseDir has the mount points that images lack. It is the lowest layer of every container, so that what an image has
+// wins, and so that making the mount points is no change of the container.
+const baseDir = "baselayer"
+
+// rootfsDir is where every container mounts its root, each inside its own mount namespace.
+const rootfsDir = "rootfs"
+
+// overlay gives the directories of a container's root filesystem.
+func (e *Engine) overlay(ctx context.Context, c *model.Container) (model.OverlayDirs, error) {
+	dir := e.records.Dir(c.ID)
+	dirs := model.OverlayDirs{Upper: filepath.Join(dir, record.UpperDir), Work: filepath.Join(dir, record.WorkDir)}
+	lowers, err := e.ports.Images.Lowers(ctx, c.Image.ID)
+	if err != nil {
+		return dirs, err
+	}
+	dirs.Lower = append(append(make([]string, 0, len(lowers)+1), lowers...), filepath.Join(e.cfg.Root, baseDir))
+	return dirs, nil
+}
+
+// makeBase makes the lowest layer and the mount point of root filesystems.
+func (e *Engine) makeBase() error {
+	base := filepath.Join(e.cfg.Root, baseDir)
+	for _, dir := range []string{"dev/pts", "dev/shm", "proc", "sys", "etc"} {
+		if err := os.MkdirAll(filepath.Join(base, dir), 0o755); err != nil {
+			return errs.Wrap(err, "make the base layer of containers")
+		}
+	}
+	for _, file := range []string{".dockerenv", "dev/console", "etc/hosts", "etc/hostname", "etc/resolv.conf"} {
+		f, err := os.OpenFile(filepath.Join(base, file), os.O_CREATE|os.O_RDONLY, 0o755)
+		if err != nil {
+			return errs.Wrap(err, "make the base layer of containers")
+		}
+		f.Close()
+	}
+	if err := os.Symlink("/proc/mounts", filepath.Join(base, "etc/mtab")); err != nil && !os.IsExist(err) {
+		return errs.Wrap(err, "make the base layer of containers")
+	}
+	return errs.Wrap(os.MkdirAll(filepath.Join(e.cfg.ExecRoot, rootfsDir), 0o700), "make the mount point of containers")
+}
+
+// plan looks up everything that a start needs and makes the OCI configuration.
+func (e *Engine) plan(ctx context.Context, c *model.Container, undo func(func())) (*startPlan, error) {
+	if err := e.checkLinks(c); err != nil {
+		return nil, err
+	}
+	root, err := e.overlay(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	who, err := e.lookupUser(ctx, root, c.Spec.Process.User, c.Spec.Security.GroupAdd)
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := e.planMounts(ctx, c, undo)
+	if err != nil {
+		return nil, err
+	}
+	joins, err := e.planJoins(c)
+	if err != nil {
+		return nil, err
+	}
+	devices, err := lookupDevices(c)
+	if err != nil {
+		return nil, err
+	}
+	d := e.defaults.Load()
+	in := ocispec.Input{
+		Container: c, Host: e.cfg.Host, RootPath: filepath.Join(e.cfg.ExecRoot, rootfsDir), User: who, Mounts: mounts,
+		Joins: joins, Devices: devices, Limits: d.Limits, Seccomp: e.seccomp(d),
+	}
+	if c.Spec.Isolation.UTS != "host" {
+		in.Hostname = c.Spec.Network.Hostname
+		if id := sharedNetwork(&c.Spec); id != "" {
+			if other, err := e.find(id); err == nil {
+				in.Hostname = other.get().Spec.Network.Hostname
+			}
+		}
+	}
+	spec, err := ocispec.Build(in)
+	if err != nil {
+		return nil, err
+	}
+	if initWanted(c, d) {
+		setInit(spec)
+	}
+	return &startPlan{spec: spec, root: root}, nil
+}
+
+// seccomp puts the daemon's own default profile in the place of the built-in one.
+func (e *Engine) seccomp(d *Defaults) ocispec.SeccompSource {
+	source := e.cfg.Seccomp
+	switch d.Seccomp {
+	case "", "builtin":
+	case "unconfined":
+		source.Default = func(*specs.Spec) (*specs.LinuxSeccomp, error) { return nil, nil }
+	default:
+		profile := d.Seccomp
+		source.Default = func(s *specs.Spec) (*specs.LinuxSeccomp, error) { return source.Load(profile, s) }
+	}
+	return source
+}
+
+// InitAnnotation asks the supervisor to run its small init as process 1, which starts the container's program, passes
+// signals on and reaps zombies.
+const InitAnnotation = "dev.shoal.init"
+
+func initWanted(c *model.Container, d *Defaults) bool {
+	if c.Spec.Options.Init != nil {
+		return *c.Spec.Options.Init
+	}
+	return d.Init
+}
+
+func setInit(s *specs.Spec) {
+	if s.Annotations == nil {
+		s.Annotations = map[string]string{}
+	}
+	s.Annotations[InitAnnotation] = "true"
+}
+
+// nsPath names a namespace of a process.
+func nsPath(pid int, name string) string { return "/proc/" + strconv.Itoa(pid) + "/ns/" + name }
+
+// planJoins finds the namespaces of other containers and of the machine that the container shares. The network's is
+// handed over as a file.
+func (e *Engine) planJoins(c *model.Container) (map[specs.LinuxNamespaceType]string, error) {
+	joins := map[specs.LinuxNamespaceType]string{}
+	for _, j := range []struct {
+		kind       specs.LinuxNamespaceType
+		what, mode string
+		name       string
+	}{
+		{specs.IPCNamespace, "IPC", c.Spec.Isolation.IPC, "ipc"}, {specs.PIDNamespace, "PID", c.Spec.Isolation.PID, "pid"},
+	} {
+		id, join := strings.CutPrefix(j.mode, "container:")
+		if !join {
+			continue
+		}
+		_, pid, err := e.joinTask(id, j.what)
+		if err != nil {
+			return nil, err
+		}
+		if other, err := e.find(id); err == nil && j.kind == specs.IPCNamespace {
+			if mode := other.get().Spec.Isolation.IPC; mode != "shareable" && mode != "host" && !strings.HasPrefix(mode, "container:") {
+				return nil, errs.New(errs.Invalid, "cannot join IPC of container %s: non-shareable IPC (hint: use IpcMode:shareable for the donor container)", ids.Short(id))
+			}
+		}
+		joins[j.kind] = nsPath(pid, j.name)
+	}
+	return joins, nil
+}
+
+// shmDir is the shared memory directory of a container that shares its own.
+func (e *Engine) shmDir(id string) string { return filepath.Join(e.cfg.ExecRoot, "shm", id) }
+
+// planShm says what /dev/shm is, and mounts it on the host only where another container may join it.
+func (e *Engine) planShm(c *model.Container, undo func(func())) (ocispec.Shm, error) {
+	mode := c.Spec.Isolation.IPC
+	if id, join := strings.CutPrefix(mode, "container:"); join {
+		if other, err := e.find(id); err == nil && other.get().Spec.Isolation.IPC == "host" {
+			return ocispec.Shm{Source: "/dev/shm"}, nil
+		}
+		return ocispec.Shm{Source: e.shmDir(id)}, nil
+	}
+	switch mode {
+	case "host":
+		return ocispec.Shm{Source: "/dev/shm"}, nil
+	case "shareable":
+		dir := e.shmDir(c.ID)
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return ocispec.Shm{}, errs.Wrap(err, "shared memory")
+		}
+		if err := e.ports.RootFS.SharedMemory(dir, c.Spec.Storage.ShmSize); err != nil {
+			return ocispec.Shm{}, errs.Wrap(err, "shared memory")
+		}
+		undo(func() { e.dropShm(c.ID) })
+		return ocispec.Shm{Source: dir}, nil
+	}
+	return ocispec.Shm{Size: c.Spec.Storage.ShmSize}, nil
+}
+
+func (e *Engine) dropShm(id string) {
+	dir := e.shmDir(id)
+	if _, err := os.Stat(dir); err != nil {
+		return
+	}
+	e.ports.RootFS.SharedMemory(dir, 0)
+	os.Remove(dir)
+}
+
+// planMounts mounts the volumes and lists all mounts.
+func (e *Engine) planMounts(ctx context.Context, c *model.Container, undo func(func())) ([]specs.Mount, error) {
+	shm, err := e.planShm(c, undo)
+	if err != nil {
+		return nil, err
+	}
+	in := ocispec.MountInput{Container: c, Host: e.cfg.Host, Shm: shm, Files: true,
+		Volumes: map[string]model.VolumeMount{}, Images: map[string][]string{}}
+	if id := sharedNetwork(&c.Spec); id != "" {
+		in.Container = withFilesOf(c, e, id)
+	}
+	for _, mp := range c.Mounts {
+		switch mp.Type {
+		case "bind":
+			if _, err := os.Stat(mp.Source); err != nil {
+				return nil, invalid("invalid mount config for type \"bind\": bind source path does not exist: %s (for %s)", mp.Source, mp.Destination)
+			}
+		case "volume":
+			vm, err := e.ports.Volumes.Mount(ctx, mp.Name, c.ID)
+			if err != nil {
+				return nil, errs.Wrap(err, "mount volume %q on %s", mp.Name, mp.Destination)
+			}
+			undo(func() { e.ports.Volumes.Unmount(context.WithoutCancel(ctx), mp.Name, c.ID) })
+			in.Volumes[mp.Destination] = vm
+			e.publishVolume("mount", c.ID, mp)
+		case "image":
+			lowers, err := e.ports.Images.Lowers(ctx, mp.Name)
+			if err != nil {
+				return nil, errs.Wrap(err, "image mount on %s", mp.Destination)
+			}
+			in.Images[mp.Destination] = lowers
+		}
+	}
+	return ocispec.Mounts(in)
+}
+
+// withFilesOf binds the name files of the container whose network is shared.
+func withFilesOf(c *model.Container, e *Engine, id string) *model.Container {
+	other, err := e.find(id)
+	if err != nil {
+		return c
+	}
+	next := *c
+	oc := other.get()
+	next.Runtime.HostsPath, next.Runtime.HostnamePath, next.Runtime.ResolvConfPath = oc.Runtime.HostsPath, oc.Runtime.HostnamePath, oc.Runtime.ResolvConfPath
+	return &next
+}
+
+// passwdLimit bounds what is read of a container's user database.
+const passwdLimit = 4 << 20
+
+// lookupUser finds the numbers behind the container's user in its own /etc/passwd and /etc/group.
+func (e *Engine) lookupUser(ctx context.Context, root model.OverlayDirs, name string, groupAdd []string) (ocispec.User, error) {
+	passwd, err := e.readDatabase(ctx, root, "/etc/passwd")
+	if err != nil {
+		return ocispec.User{}, err
+	}
+	group, err := e.readDatabase(ctx, root, "/etc/group")
+	if err != nil {
+		return ocispec.User{}, err
+	}
+	found, err := user.GetExecUser(name, &user.ExecUser{Home: "/"}, bytes.NewReader(passwd), bytes.NewReader(group))
+	if err != nil {
+		return ocispec.User{}, errs.As(errs.Invalid, &StartFailure{Code: 126, Err: errs.Wrap(err, "user %q", name)})
+	}
+	out := ocispec.User{UID: uint32(found.Uid), GID: uint32(found.Gid), Home: found.Home}
+	groups := found.Sgids
+	if len(groupAdd) > 0 {
+		more, err := user.GetAdditionalGroups(groupAdd, bytes.NewReader(group))
+		if err != nil {
+			return out, errs.As(errs.Invalid, errs.Wrap(err, "--group-add"))
+		}
+		groups = append(groups, more...)
+	}
+	seen := map[int]bool{found.Gid: true}
+	out.Groups = []uint32{out.GID}
+	for _, g := range groups {
+		if !seen[g] {
+			seen[g] = true
+			out.Groups = append(out.Groups, uint32(g))
+		}
+	}
+	return out, nil
+}
+
+func (e *Engine) readDatabase(ctx context.Context, root model.OverlayDirs, path string) ([]byte, error) {
+	data, err := e.ports.RootFS.ReadFile(ctx, root, path, passwdLimit)
+	if errs.Is(err, errs.NotFound) || errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	return data, errs.Wrap(err, "read the container's %s", path)
+}

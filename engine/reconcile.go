@@ -1,0 +1,273 @@
+package engine
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/shoalhq/shoal/engine/record"
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/failpoint"
+	"github.com/shoalhq/shoal/lib/ids"
+	"github.com/shoalhq/shoal/model"
+)
+
+// openNetns opens a running container's network namespace.
+func openNetns(t Task) (*os.File, error) {
+	f, err := os.Open(nsPath(t.Info().Pid, "net"))
+	if err != nil {
+		return nil, errs.Wrap(err, "network namespace of the container")
+	}
+	if ended(t) {
+		f.Close()
+		return nil, errs.New(errs.Conflict, "the container ended meanwhile")
+	}
+	return f, nil
+}
+
+// found is what a restart of the daemon found of one container.
+type found struct {
+	en   *entry
+	task Task
+	exit *TaskExit
+}
+
+// reconcile makes records and kernel agree after a start of the daemon: containers that run are taken up again, ends
+// that were missed are dealt with, half-made things go, and policies decide what is started.
+func (e *Engine) reconcile(ctx context.Context, damaged []record.Damage) error {
+	if err := e.makeBase(); err != nil {
+		return err
+	}
+	all := e.index.all()
+	e.holdAll(ctx, all)
+	states := e.reattachAll(ctx, all)
+	e.clearOrphans(ctx, damaged)
+	if err := failpoint.Hit("engine/reconcile/reattached"); err != nil {
+		return err
+	}
+	var live []NetworkLive
+	for _, f := range states {
+		if f.task == nil {
+			continue
+		}
+		e.takeUp(f)
+		c := f.en.get()
+		if attachesNetwork(c) {
+			live = append(live, NetworkLive{Attach: e.networkAttach(c, nil), Path: nsPath(c.State.Pid, "net"), State: c.Network})
+		}
+	}
+	if err := e.ports.Networks.Restore(ctx, live); err != nil {
+		e.cfg.Log.Error("the networks of running containers could not be restored", "error", err)
+	}
+	for _, f := range states {
+		if f.task != nil {
+			f.en.mu.Lock()
+			run := f.en.runs
+			f.en.mu.Unlock()
+			e.watch(f.en, f.task, run)
+			continue
+		}
+		e.settleEnded(f)
+	}
+	return nil
+}
+
+// holdAll tells the images and volumes again who uses them.
+func (e *Engine) holdAll(ctx context.Context, all []*entry) {
+	warn := func(c *model.Container, what string, err error) {
+		if err != nil {
+			e.cfg.Log.Warn("a container refers to something that is not there; it cannot be started until it is back",
+				"container", c.ID, "name", c.Name, "what", what, "error", err)
+		}
+	}
+	for _, en := range all {
+		c := en.get()
+		warn(c, "image "+c.Image.Ref, e.ports.Images.Use(ctx, c.ID, c.Image.ID))
+		for _, mp := range c.Mounts {
+			switch mp.Type {
+			case "volume":
+				warn(c, "volume "+mp.Name, e.ports.Volumes.Use(ctx, mp.Name, c.ID))
+			case "image":
+				warn(c, "image "+mp.Source, e.ports.Images.Use(ctx, imageMountHolder(c.ID, mp.Destination), mp.Name))
+			}
+		}
+	}
+}
+
+// reattachAll asks for every container whether something of it runs, in parallel.
+func (e *Engine) reattachAll(ctx context.Context, all []*entry) []found {
+	known := map[string]bool{}
+	if list, err := e.ports.Tasks.Known(); err == nil {
+		for _, id := range list {
+			known[id] = true
+		}
+	} else {
+		e.cfg.Log.Error("the supervisors of running containers cannot be listed", "error", err)
+	}
+	out := make([]found, len(all))
+	slots := make(chan struct{}, 8*runtime.NumCPU())
+	var wg sync.WaitGroup
+	for i, en := range all {
+		out[i].en = en
+		if !known[en.id] {
+			continue
+		}
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			t, exit, err := e.ports.Tasks.Reattach(ctx, en.id)
+			if err != nil {
+				e.cfg.Log.Error("a container's supervisor cannot be reached", "container", en.id, "error", err)
+			}
+			out[i].task, out[i].exit = t, exit
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+// clearOrphans removes what is left of containers that have no record: their create was cut off, or their removal. Those
+// whose record is damaged are left alone.
+func (e *Engine) clearOrphans(ctx context.Context, damaged []record.Damage) {
+	spare := map[string]bool{}
+	for _, d := range damaged {
+		spare[d.ID] = true
+	}
+	list, err := e.ports.Tasks.Known()
+	if err != nil {
+		return
+	}
+	for _, id := range list {
+		if _, err := e.index.find(id); err == nil {
+			continue
+		}
+		if spare[id] {
+			e.cfg.Log.Warn("a container whose record is damaged may still run; it is left alone", "container", id)
+			continue
+		}
+		t, _, err := e.ports.Tasks.Reattach(ctx, id)
+		if err == nil && t != nil {
+			t.Signal(ctx, sigKill, true)
+			e.goBackground(func(ctx context.Context) {
+				select {
+				case <-t.Done():
+					e.ports.Tasks.Clear(ctx, id)
+				case <-ctx.Done():
+				}
+			})
+			continue
+		}
+		if err := e.ports.Tasks.Clear(ctx, id); err != nil {
+			e.cfg.Log.Warn("what is left of a removed container could not be cleared", "container", id, "error", err)
+		}
+	}
+	e.clearShm()
+}
+
+// clearShm unmounts shared memory of containers that are gone.
+func (e *Engine) clearShm() {
+	entries, err := os.ReadDir(filepath.Join(e.cfg.ExecRoot, "shm"))
+	if err != nil {
+		return
+	}
+	for _, entry := range entries {
+		if _, err := e.index.find(entry.Name()); err != nil && ids.Valid(entry.Name()) {
+			e.dropShm(entry.Name())
+		}
+	}
+}
+
+// takeUp makes a container that runs known as running, also when the daemon died before it could record the start.
+func (e *Engine) takeUp(f found) {
+	info := f.task.Info()
+	f.en.begin(f.task)
+	f.en.edit(func(c *model.Container) {
+		if !c.State.Alive() {
+			c.State.Status, c.State.Error, c.State.ExitCode = model.StatusRunning, "", 0
+			c.State.Health = initialHealth(c.Spec.Health)
+		}
+		c.State.Pid = info.Pid
+		if info.StartedAt != 0 {
+			c.State.StartedAt = time.Unix(0, info.StartedAt).UTC()
+		}
+		if attachesNetwork(c) {
+			c.Network.SandboxID, c.Network.SandboxKey = c.ID, nsPath(info.Pid, "net")
+		}
+	})
+	e.saveLater(f.en)
+}
+
+// settleEnded deals with a container that does not run: an end that nobody saw is recorded, and the policy decides.
+func (e *Engine) settleEnded(f found) {
+	c := f.en.get()
+	was := c.State.Status
+	missed := c.State.Alive() || f.exit != nil
+	if missed {
+		exit := f.exit
+		if exit == nil { // the machine was restarted, or the supervisor's files are gone
+			exit = &TaskExit{Code: errs.ExitUnknownRestart, Reason: "the container ended while the daemon did not run, for example by a restart of the machine; its exit code is not known"}
+		}
+		e.endMissed(f.en, *exit)
+		c = f.en.get()
+	} else if was == model.StatusRestarting {
+		c = f.en.edit(func(c *model.Container) { c.State.Status = model.StatusExited })
+	}
+	switch {
+	case was == model.StatusRemoving || c.Spec.Options.AutoRemove && (missed || was == model.StatusExited):
+		e.goBackground(func(ctx context.Context) { e.finishRemoval(ctx, f.en) })
+	case e.wantedAtStart(c, missed || was == model.StatusRestarting, f.exit):
+		f.en.edit(func(c *model.Container) { c.State.Status = model.StatusRestarting })
+		e.goBackground(func(ctx context.Context) { e.restartDue(ctx, f.en) })
+	}
+}
+
+// endMissed is exited for an end that happened while no daemon ran.
+func (e *Engine) endMissed(en *entry, exit TaskExit) {
+	c := en.get()
+	e.giveBack(context.WithoutCancel(e.ctx), c)
+	at := e.now()
+	if exit.At != 0 {
+		at = time.Unix(0, exit.At).UTC()
+	}
+	c = en.edit(func(c *model.Container) {
+		c.State.Status, c.State.Pid, c.State.ExitCode, c.State.FinishedAt = model.StatusExited, 0, exit.Code, at
+		c.State.OOMKilled, c.State.Error = c.State.OOMKilled || exit.OOMKilled, exit.Reason
+		c.Network.SandboxKey, c.Network.Ports, c.Network.Endpoints = "", nil, nil
+	})
+	e.saveLater(en)
+	e.publish(c, "die", map[string]string{"exitCode": itoa(uint64(max(0, exit.Code)))})
+}
+
+// wantedAtStart is the restart policy at the daemon's start.
+func (e *Engine) wantedAtStart(c *model.Container, ranBefore bool, exit *TaskExit) bool {
+	switch c.Spec.Restart.Name {
+	case "always":
+		return !c.State.StartedAt.IsZero() || c.State.UserStopped || ranBefore
+	case "unless-stopped":
+		return !c.State.UserStopped && (ranBefore || !c.State.StartedAt.IsZero())
+	case "on-failure":
+		if c.State.UserStopped || !ranBefore {
+			return false
+		}
+		code := errs.ExitUnknownRestart
+		if exit != nil {
+			code = exit.Code
+		}
+		return wantsRestart(c.Spec.Restart, c.State.RestartCount, code)
+	}
+	return false
+}
+
+// finishRemoval removes what was being removed when the daemon died.
+func (e *Engine) finishRemoval(ctx context.Context, en *entry) {
+	if err := en.enter(ctx); err != nil {
+		return
+	}
+	defer en.leave()
+	if err := e.removeLocked(context.WithoutCancel(ctx), en, model.RemoveOptions{Volumes: en.get().Spec.Options.AutoRemove}); err != nil {
+		e.cfg.Log.Warn("a container whose removal was cut off could not be removed", "container", en.id, "error", err)
+	}
+}
