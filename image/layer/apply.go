@@ -15,6 +15,7 @@ import (
 	"syscall"
 
 	"github.com/containerd/containerd/v2/pkg/archive"
+	continuity "github.com/containerd/continuity/fs"
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
@@ -49,10 +50,10 @@ type Options struct {
 // names and links say. Owners, modes, times and extended attributes are kept; attributes in overlay's own name space are
 // dropped. It stops with errs.Exhausted before the disk is full, and with errs.Invalid at an archive that is none.
 func Apply(ctx context.Context, dir string, r io.Reader, o Options) error {
-	g := &guard{r: r, dir: dir}
+	g := &guard{r: r, dir: filepath.Clean(dir), hidden: map[string]bool{}, overlay: o.Overlay}
 	opts := []archive.ApplyOpt{archive.WithFilter(g.entry)}
 	if o.Overlay {
-		opts = append(opts, archive.WithConvertWhiteout(overlayWhiteout))
+		opts = append(opts, archive.WithConvertWhiteout(g.whiteout))
 		if len(o.Parents) > 0 {
 			opts = append(opts, archive.WithParents(o.Parents))
 		}
@@ -87,6 +88,8 @@ type guard struct {
 	dir     string
 	bytes   int64
 	entries int64
+	overlay bool
+	hidden  map[string]bool // where this archive put whiteouts
 }
 
 func (g *guard) Read(p []byte) (int, error) {
@@ -138,12 +141,48 @@ func (g *guard) entry(h *tar.Header) (bool, error) {
 	if h.Typeflag == tar.TypeChar && h.Devmajor == 0 && h.Devminor == 0 {
 		return false, errs.New(errs.Invalid, "entry %q is a device 0/0, which no filesystem has: in a layer it would hide what lies beneath", h.Name)
 	}
+	if g.overlay && len(g.hidden) > 0 {
+		return true, g.uncover(h)
+	}
 	return true, nil
 }
 
-// overlayWhiteout writes the mark that overlay understands instead of the entry. A whiteout speaks of the layers beneath
-// only: what the same archive brings under that name stays.
-func overlayWhiteout(h *tar.Header, path string) (bool, error) {
+// uncover makes room for an entry at or under a name that the same archive hid before: what lies beneath stays hidden, so
+// the whiteout becomes an opaque directory. Symbolic links on the way are left to Apply, which refuses what cannot be.
+func (g *guard) uncover(h *tar.Header) error {
+	name := strings.Trim(filepath.Clean("/"+h.Name), "/")
+	for i := range len(name) + 1 {
+		if i < len(name) && name[i] != '/' || i == len(name) && h.Typeflag != tar.TypeDir {
+			continue
+		}
+		path := filepath.Join(g.dir, name[:i])
+		if !g.hidden[path] {
+			continue
+		}
+		parent, err := continuity.RootPath(g.dir, filepath.Dir(name[:i]))
+		if err != nil || parent != filepath.Dir(path) {
+			return err
+		}
+		delete(g.hidden, path)
+		if st, err := os.Lstat(path); err != nil || st.Mode()&os.ModeCharDevice == 0 {
+			continue // something else came in its place
+		}
+		if err := os.Remove(path); err != nil {
+			return err
+		}
+		if err := os.Mkdir(path, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Setxattr(path, opaqueXattr, []byte{'y'}, 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// whiteout writes the mark that overlay understands instead of the entry. A whiteout speaks of the layers beneath only:
+// what the same archive brings under that name stays.
+func (g *guard) whiteout(h *tar.Header, path string) (bool, error) {
 	dir, base := filepath.Split(path)
 	if base == whiteoutOpaque {
 		return false, unix.Setxattr(filepath.Clean(dir), opaqueXattr, []byte{'y'}, 0)
@@ -158,7 +197,8 @@ func overlayWhiteout(h *tar.Header, path string) (bool, error) {
 	target := filepath.Join(dir, name)
 	err := unix.Mknod(target, unix.S_IFCHR, 0)
 	if err == nil {
-		return false, os.Lchown(target, h.Uid, h.Gid)
+		g.hidden[target] = true
+		return false, nil
 	}
 	if !errors.Is(err, unix.EEXIST) {
 		return false, fmt.Errorf("whiteout of %q: %w", h.Name, err)
