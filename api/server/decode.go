@@ -79,12 +79,16 @@ func decodeJSON(data []byte, v any) error {
 	case errors.As(err, &syntax):
 		return errs.New(errs.Invalid, "invalid JSON at %s: %w", position(data, syntax.Offset), err)
 	case errors.As(err, &kind):
-		return errs.New(errs.Invalid, "invalid JSON at %s: field %q cannot be a %s, want %s", position(data, kind.Offset), kind.Field, kind.Value, kindName(kind.Type.Kind().String()))
+		return errs.New(errs.Invalid, "invalid JSON at %s: field %q cannot be a %s, want %s", position(data, kind.Offset), embedded.Replace(kind.Field), kind.Value, kindName(kind.Type.Kind().String()))
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
 		return errs.New(errs.Invalid, "invalid JSON at %s: the document ends too early", position(data, int64(len(data))))
 	}
 	return errs.New(errs.Invalid, "invalid value in the JSON document near %s: %w", position(data, dec.InputOffset()), err)
 }
+
+// embedded takes the names of Go's embedded structs out of a field's path; in JSON they are not there.
+var embedded = strings.NewReplacer("HostConfig.HostConfig.Resources.", "HostConfig.", "HostConfig.HostConfig.", "HostConfig.", "HostConfig.", "HostConfig.",
+	"ExecCreateRequest.", "", "NetworkingConfig.", "NetworkingConfig.", "UpdateConfig.", "", "Config.", "")
 
 func kindName(kind string) string {
 	switch {
