@@ -43,7 +43,7 @@ func compileFor(profile *specs.LinuxSeccomp, host []abi) (*Filter, error) {
 	if profile.DefaultAction == specs.ActNotify {
 		return nil, errs.New(errs.Invalid, "seccomp: SCMP_ACT_NOTIFY cannot be the default action: the listener itself could not start")
 	}
-	if c.rules, err = readRules(profile, c.fallback); err != nil {
+	if err = c.readRules(profile); err != nil {
 		return nil, err
 	}
 	flags, err := readFlags(profile.Flags)
@@ -54,11 +54,17 @@ func compileFor(profile *specs.LinuxSeccomp, host []abi) (*Filter, error) {
 	if err != nil {
 		return nil, err
 	}
-	program, err := c.program(profile, abis)
+	c.found = make([]bool, len(c.names))
+	program, err := c.program(abis)
 	if err != nil {
 		return nil, err
 	}
-	f := &Filter{Program: program, Flags: flags, Skipped: c.skipped(profile, abis)}
+	f := &Filter{Program: program, Flags: flags}
+	for i, found := range c.found {
+		if !found {
+			f.Skipped = append(f.Skipped, c.names[i])
+		}
+	}
 	for _, r := range c.rules {
 		f.Notify = f.Notify || r.ret == unix.SECCOMP_RET_USER_NOTIF
 	}
@@ -74,11 +80,28 @@ func compileFor(profile *specs.LinuxSeccomp, host []abi) (*Filter, error) {
 type compiler struct {
 	fallback uint32
 	rules    []rule
+	names    []string // of all entries of the profile, dropped rules included, one behind the other
+	found    []bool   // of names: some architecture has the call
 }
 
-// rule is one of the profile's, checked, for each of its names.
+// missing is the number of a call that an architecture does not have.
+const missing = ^uint32(0)
+
+// resolve looks every name up once: this is most of what compiling costs.
+func (c *compiler) resolve(a *abi) []uint32 {
+	out := make([]uint32, len(c.names))
+	for i, n := range c.names {
+		out[i] = missing
+		if nr, ok := a.lookup(n); ok {
+			out[i] = nr
+		}
+	}
+	return out
+}
+
+// rule is one of the profile's, checked.
 type rule struct {
-	names      []string
+	from, to   int // its names, as a part of compiler.names
 	ret        uint32
 	conditions []condition // all must hold
 }
@@ -90,36 +113,38 @@ type condition struct {
 	mask  uint64 // for MASKED_EQ
 }
 
-func readRules(profile *specs.LinuxSeccomp, fallback uint32) ([]rule, error) {
-	var out []rule
+func (c *compiler) readRules(profile *specs.LinuxSeccomp) error {
 	for i, s := range profile.Syscalls {
 		if len(s.Names) == 0 {
-			return nil, errs.New(errs.Invalid, "seccomp: syscalls[%d] names no system call", i)
+			return errs.New(errs.Invalid, "seccomp: syscalls[%d] names no system call", i)
 		}
-		ret, err := returnValue(s.Action, s.ErrnoRet)
-		if err != nil {
-			return nil, errs.Wrap(err, "seccomp: syscalls[%d] (%s ...)", i, s.Names[0])
+		r := rule{from: len(c.names), to: len(c.names) + len(s.Names)}
+		c.names = append(c.names, s.Names...)
+		var err error
+		if r.ret, err = returnValue(s.Action, s.ErrnoRet); err != nil {
+			return errs.Wrap(err, "seccomp: syscalls[%d] (%s ...)", i, s.Names[0])
 		}
-		if ret == unix.SECCOMP_RET_USER_NOTIF && slices.Contains(s.Names, "write") {
-			return nil, errs.New(errs.Invalid, "seccomp: SCMP_ACT_NOTIFY cannot be used for write: the runtime needs it to hand "+
+		if r.ret == unix.SECCOMP_RET_USER_NOTIF && slices.Contains(s.Names, "write") {
+			return errs.New(errs.Invalid, "seccomp: SCMP_ACT_NOTIFY cannot be used for write: the runtime needs it to hand "+
 				"the listener over")
-		}
-		if ret == fallback {
-			continue
 		}
 		conds, repeated, err := readConditions(s.Args)
 		if err != nil {
-			return nil, errs.Wrap(err, "seccomp: syscalls[%d] (%s ...)", i, s.Names[0])
+			return errs.Wrap(err, "seccomp: syscalls[%d] (%s ...)", i, s.Names[0])
 		}
-		if !repeated {
-			out = append(out, rule{s.Names, ret, conds})
-			continue
-		}
-		for _, c := range conds {
-			out = append(out, rule{s.Names, ret, []condition{c}})
+		switch {
+		case r.ret == c.fallback: // dropped
+		case !repeated:
+			r.conditions = conds
+			c.rules = append(c.rules, r)
+		default:
+			for _, one := range conds {
+				r.conditions = []condition{one}
+				c.rules = append(c.rules, r)
+			}
 		}
 	}
-	return out, nil
+	return nil
 }
 
 func readConditions(args []specs.LinuxSeccompArg) (conds []condition, repeated bool, err error) {
@@ -217,22 +242,6 @@ func choose(list []specs.Arch, host []abi) ([]abi, error) {
 	return out, nil
 }
 
-func (c *compiler) skipped(profile *specs.LinuxSeccomp, abis []abi) []string {
-	var out []string
-	for _, s := range profile.Syscalls {
-		for _, n := range s.Names {
-			if !slices.ContainsFunc(abis, func(a abi) bool {
-				_, ok := a.lookup(n)
-				_, mux := a.mux[n]
-				return ok || mux
-			}) {
-				out = append(out, n)
-			}
-		}
-	}
-	return out
-}
-
 // denying says whether the default action keeps calls from being made: then calls newer than the profile get ENOSYS.
 // Tracing counts as letting them through, since a tracer can.
 func denying(action uint32) bool {
@@ -246,19 +255,17 @@ func denying(action uint32) bool {
 const retENOSYS = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 
 // lastKnown is the highest number among the calls the profile names for this architecture, dropped rules included.
-func lastKnown(profile *specs.LinuxSeccomp, a *abi) (uint32, bool) {
+func (c *compiler) lastKnown(a *abi, numbers []uint32) (uint32, bool) {
 	var last uint32
 	found := false
-	for _, s := range profile.Syscalls {
-		for _, n := range s.Names {
-			if nr, ok := a.lookup(n); ok && nr-a.offset < privateBase {
-				last, found = max(last, nr), true
+	for i, nr := range numbers {
+		if m, ok := a.mux[c.names[i]]; ok {
+			if through, ok := a.lookup(m.through); ok {
+				last, found = max(last, through), true
 			}
-			if m, ok := a.mux[n]; ok {
-				if nr, ok := a.lookup(m.through); ok {
-					last, found = max(last, nr), true
-				}
-			}
+		}
+		if nr != missing && nr-a.offset < privateBase {
+			last, found = max(last, nr), true
 		}
 	}
 	return last, found
@@ -272,48 +279,54 @@ type leaf struct {
 
 func (l leaf) same(o leaf) bool { return l.ret == o.ret && len(l.rules) == 0 && len(o.rules) == 0 }
 
-// leaves maps each call of the architecture to its leaf; calls that are not there do the default.
-func (c *compiler) leaves(a *abi) map[uint32]leaf {
-	out := make(map[uint32]leaf, 512)
-	fixed := make(map[uint32]bool, 512)
-	add := func(nr uint32, r rule) {
-		if fixed[nr] {
-			return
-		}
-		if len(r.conditions) == 0 {
-			fixed[nr] = true
-			out[nr] = leaf{ret: r.ret}
-			return
-		}
-		l, ok := out[nr]
-		if !ok {
-			l.ret = c.fallback
-		}
-		l.rules = append(l.rules, r)
-		out[nr] = l
+// leaves collects the leaf of each call of one architecture; calls that are not there do the default.
+type leaves struct {
+	fallback uint32
+	of       map[uint32]leaf
+	fixed    map[uint32]bool // has an unconditional rule
+}
+
+func (l *leaves) add(nr uint32, r rule) {
+	if l.fixed[nr] {
+		return
 	}
+	if len(r.conditions) == 0 {
+		l.fixed[nr] = true
+		l.of[nr] = leaf{ret: r.ret}
+		return
+	}
+	it, ok := l.of[nr]
+	if !ok {
+		it.ret = l.fallback
+	}
+	it.rules = append(it.rules, r)
+	l.of[nr] = it
+}
+
+func (c *compiler) leaves(a *abi, numbers []uint32) map[uint32]leaf {
+	l := &leaves{c.fallback, make(map[uint32]leaf, len(numbers)), make(map[uint32]bool, len(numbers))}
 	for _, r := range c.rules {
-		for _, n := range r.names {
-			if nr, ok := a.lookup(n); ok {
-				add(nr, r)
+		for i := r.from; i < r.to; i++ {
+			if numbers[i] != missing {
+				l.add(numbers[i], r)
 			}
-			if m, ok := a.mux[n]; ok {
+			if m, ok := a.mux[c.names[i]]; ok {
 				if nr, ok := a.lookup(m.through); ok {
-					c.addMuxed(nr, m, r, add)
+					l.addMuxed(nr, m, r)
 				}
 			}
 		}
 	}
-	return out
+	return l.of
 }
 
 // addMuxed gives socketcall and ipc the rule of the call they carry. Their other arguments are in memory where a
 // filter cannot see them: a rule with conditions that lets through does not count there, one that forbids counts always.
-func (c *compiler) addMuxed(nr uint32, m muxed, r rule, add func(uint32, rule)) {
+func (l *leaves) addMuxed(nr uint32, m muxed, r rule) {
 	if len(r.conditions) > 0 && !denying(r.ret) && r.ret != retENOSYS {
 		return
 	}
-	add(nr, rule{ret: r.ret, conditions: []condition{{arg: 0, op: specs.OpMaskedEqual, value: m.code, mask: m.mask}}})
+	l.add(nr, rule{ret: r.ret, conditions: []condition{{arg: 0, op: specs.OpMaskedEqual, value: m.code, mask: m.mask}}})
 }
 
 // span is a range of numbers, from its first to before the next span's, with the same leaf.
@@ -323,8 +336,14 @@ type span struct {
 }
 
 // spans covers all numbers from base on.
-func (c *compiler) spans(profile *specs.LinuxSeccomp, a *abi) []span {
-	leaves := c.leaves(a)
+func (c *compiler) spans(a *abi) []span {
+	resolved := c.resolve(a)
+	for i, nr := range resolved {
+		if _, mux := a.mux[c.names[i]]; nr != missing || mux {
+			c.found[i] = true
+		}
+	}
+	leaves := c.leaves(a, resolved)
 	numbers := make([]uint32, 0, len(leaves))
 	for nr := range leaves {
 		numbers = append(numbers, nr)
@@ -344,7 +363,7 @@ func (c *compiler) spans(profile *specs.LinuxSeccomp, a *abi) []span {
 	other := leaf{ret: c.fallback}
 	newer, stub := uint32(0), false
 	if denying(c.fallback) {
-		if last, ok := lastKnown(profile, a); ok {
+		if last, ok := c.lastKnown(a, resolved); ok {
 			newer, stub = last+1, true
 		}
 	}
@@ -363,7 +382,7 @@ func (c *compiler) spans(profile *specs.LinuxSeccomp, a *abi) []span {
 	return out
 }
 
-func (c *compiler) program(profile *specs.LinuxSeccomp, abis []abi) ([]unix.SockFilter, error) {
+func (c *compiler) program(abis []abi) ([]unix.SockFilter, error) {
 	p := []unix.SockFilter{loadWord(offsetArch)}
 	done := map[uint32]bool{}
 	for i := range abis {
@@ -372,9 +391,9 @@ func (c *compiler) program(profile *specs.LinuxSeccomp, abis []abi) ([]unix.Sock
 			continue
 		}
 		done[a.audit] = true
-		spans := c.spans(profile, a)
+		spans := c.spans(a)
 		if a.arch == specs.ArchX86_64 {
-			spans = append(below(spans, x32Bit), c.x32(profile, abis)...)
+			spans = append(below(spans, x32Bit), c.x32(abis)...)
 		}
 		body := append([]unix.SockFilter{loadWord(offsetNr)}, search(a, merge(spans))...)
 		p = append(p, branch(unix.BPF_JEQ, a.audit, len(body))...)
@@ -394,10 +413,10 @@ func below(spans []span, limit uint32) []span {
 }
 
 // x32 covers the numbers with the x32 bit, which share x86_64's audit architecture.
-func (c *compiler) x32(profile *specs.LinuxSeccomp, abis []abi) []span {
+func (c *compiler) x32(abis []abi) []span {
 	for i := range abis {
 		if abis[i].arch == specs.ArchX32 {
-			return c.spans(profile, &abis[i])
+			return c.spans(&abis[i])
 		}
 	}
 	return []span{{x32Bit, leaf{ret: retENOSYS}}}
