@@ -57,6 +57,7 @@ type NetworkAttach struct {
 	Hostname    string
 	Domainname  string
 	Namespace   *os.File                      // the container's network namespace
+	Primary     string                        // the network of the first interface
 	Endpoints   map[string]model.EndpointSpec // by network name
 	Ports       []model.PortBinding
 	Names       model.NameSpec

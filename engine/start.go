@@ -151,6 +151,12 @@ func (e *Engine) launch(ctx context.Context, en *entry, c *model.Container, gate
 		if err := e.writeNameFiles(c, state); err != nil {
 			return err
 		}
+		// From the next step on the container may run though the daemon dies: what the supervisor cannot tell, the
+		// addresses and ports, must be on disk by then.
+		en.edit(func(c *model.Container) { c.Network = state })
+		if err := e.saveState(en, false); err != nil {
+			return err
+		}
 		if err := failpoint.Hit("engine/start/created"); err != nil {
 			return err
 		}
