@@ -404,12 +404,13 @@ const stateVersion = 1
 type State struct {
 	Version int               `json:"version"`
 	Path    string            `json:"path"`
-	Dirs    map[string]string `json:"dirs"` // by hierarchy name as /proc/self/cgroup says it
+	Dirs    map[string]string `json:"dirs"`               // by hierarchy name as /proc/self/cgroup says it
+	PidsMax string            `json:"pids_max,omitempty"` // held back for Seal
 }
 
 // State gives what Load needs to find the groups again.
 func (m *Manager) State() State {
-	s := State{Version: stateVersion, Path: m.group, Dirs: map[string]string{}}
+	s := State{Version: stateVersion, Path: m.group, Dirs: map[string]string{}, PidsMax: m.pidsMax}
 	for i, x := range m.host.Hierarchies {
 		if m.dirs[i] != "" {
 			s.Dirs[x.Name] = m.dirs[i]
@@ -429,7 +430,7 @@ func (h *Host) Load(s State) (*Manager, error) {
 	if s.Path == "" || s.Path == "/" {
 		return nil, errs.New(errs.Damaged, "saved control group state names the group %q", s.Path)
 	}
-	m := &Manager{host: h, group: s.Path, dirs: make([]string, len(h.Hierarchies))}
+	m := &Manager{host: h, group: s.Path, dirs: make([]string, len(h.Hierarchies)), pidsMax: s.PidsMax}
 	for i, x := range h.Hierarchies {
 		m.dirs[i] = s.Dirs[x.Name]
 	}
