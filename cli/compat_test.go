@@ -148,7 +148,7 @@ func prune(key string, v any) any {
 				v[i] = p
 			}
 		}
-		if key == "Binds" || key == "CapAdd" || key == "CapDrop" {
+		if key == "Binds" || key == "Env" || key == "CapAdd" || key == "CapDrop" {
 			slices.SortFunc(v, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 		}
 	case string:

@@ -1,6 +1,8 @@
 package runflags
 
 import (
+	"strings"
+
 	"github.com/docker/cli/opts"
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/pflag"
@@ -93,8 +95,7 @@ func (i *identity) add(fs *pflag.FlagSet) {
 }
 
 func (i *identity) apply(_ *pflag.FlagSet, r *Request) error {
-	// The proxy variables of the client's configuration file come first, so that --env overrides them.
-	env, err := opts.ReadKVEnvStrings(i.envFile.GetSlice(), i.env.GetSlice())
+	env, err := opts.ReadKVEnvStrings(i.envFile.GetSlice(), lastOfEach(i.env.GetSlice()))
 	if err != nil {
 		return invalid("--env-file: %w", err)
 	}
@@ -107,4 +108,20 @@ func (i *identity) apply(_ *pflag.FlagSet, r *Request) error {
 	r.Config.Labels = opts.ConvertKVStringsToMap(labels)
 	r.HostConfig.Annotations = i.annotations.GetAll()
 	return nil
+}
+
+// lastOfEach leaves of several settings of the same variable the last.
+func lastOfEach(env []string) []string {
+	at := make(map[string]int, len(env))
+	var out []string
+	for _, e := range env {
+		name, _, _ := strings.Cut(e, "=")
+		if i, ok := at[name]; ok {
+			out[i] = e
+			continue
+		}
+		at[name] = len(out)
+		out = append(out, e)
+	}
+	return out
 }
