@@ -88,7 +88,11 @@ func (m *Manager) Start(ctx context.Context, r StartRequest) (*Task, error) {
 	t.proc = proc
 	u.Add(func() { // closing our end makes the supervisor take everything back; wait until it has
 		hand.Close()
-		waitOrKill(proc)
+		if !waitOrKill(proc) { // it was killed: what it left is taken back for it
+			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+			defer cancel()
+			m.reap(ctx, dir)
+		}
 	})
 	stop := context.AfterFunc(ctx, func() { hand.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
@@ -268,11 +272,12 @@ func nextReport(ctx context.Context, lines *bufio.Reader, want string) (spec.Sta
 	return r, errs.New(errs.Internal, "the supervisor reports %q where %q was due: are shoald and shoal-runtime of the same version?", r.Step, want)
 }
 
-// waitOrKill reaps a supervisor that was told to take everything back.
-func waitOrKill(p *os.Process) {
+// waitOrKill reaps a supervisor that was told to take everything back, and says whether it ended by itself.
+func waitOrKill(p *os.Process) bool {
 	timer := time.AfterFunc(endTimeout, func() { p.Kill() })
-	p.Wait()
-	timer.Stop()
+	defer timer.Stop()
+	st, err := p.Wait()
+	return err == nil && st.Exited()
 }
 
 // Reattach finds a container that an earlier daemon started: the running task, or how it ended meanwhile, or neither when

@@ -79,7 +79,6 @@ func (t *Task) OnOOM(f func()) {
 
 // follow reads the supervisor's events until it ends.
 func (t *Task) follow(conn io.Closer, lines *bufio.Reader) {
-	defer close(t.gone)
 	for {
 		line, err := lines.ReadBytes('\n')
 		if err != nil {
@@ -96,8 +95,9 @@ func (t *Task) follow(conn io.Closer, lines *bufio.Reader) {
 	default:
 		t.lost()
 	}
+	close(t.gone)
 	if t.proc != nil {
-		t.proc.Wait() // it is ending: its descriptors are closed already
+		t.proc.Wait() // it ends once the last attached client has read what waits for it
 	}
 }
 

@@ -1,0 +1,225 @@
+package supervise
+
+import (
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// pollable makes a file of a descriptor, such that goroutines which wait for it cost no thread.
+func pollable(fd int, name string) (*os.File, error) {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
+// child is a process that is waited for without a thread of its own: its pidfd tells when it has ended.
+type child struct {
+	pid    int
+	pidfd  *os.File // nil on a kernel without pidfds, or when it was gone at once
+	rc     syscall.RawConn
+	reaped chan struct{} // closed when ws and err are there
+	ws     unix.WaitStatus
+	err    error
+}
+
+func follow(pid int) *child {
+	c := &child{pid: pid, reaped: make(chan struct{})}
+	if fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err == nil {
+		c.pidfd = os.NewFile(uintptr(fd), "pidfd")
+		c.rc, _ = c.pidfd.SyscallConn()
+	}
+	go c.wait()
+	return c
+}
+
+func (c *child) wait() {
+	defer close(c.reaped)
+	if c.rc == nil {
+		_, c.err = wait4(c.pid, &c.ws, 0)
+		return
+	}
+	err := c.rc.Read(func(uintptr) bool {
+		var got int
+		got, c.err = wait4(c.pid, &c.ws, unix.WNOHANG)
+		return got != 0 || c.err != nil
+	})
+	if c.err == nil {
+		c.err = err
+	}
+}
+
+// signal reaches this process and never another that got its pid.
+func (c *child) signal(sig syscall.Signal) error {
+	if c.rc == nil {
+		select {
+		case <-c.reaped:
+			return syscall.ESRCH
+		default:
+			return syscall.Kill(c.pid, sig)
+		}
+	}
+	err := error(syscall.ESRCH)
+	c.rc.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+	return err
+}
+
+func wait4(pid int, ws *unix.WaitStatus, flags int) (int, error) {
+	for {
+		got, err := unix.Wait4(pid, ws, flags, nil)
+		if err != unix.EINTR {
+			return got, err
+		}
+	}
+}
+
+// exitCode is what a wait status means to users.
+func exitCode(ws unix.WaitStatus) (code, signal int) {
+	if ws.Signaled() {
+		return 128 + int(ws.Signal()), int(ws.Signal())
+	}
+	return ws.ExitStatus(), 0
+}
+
+// bufferSize is how much is read from a container at once.
+const bufferSize = 128 << 10
+
+// trimAfter is how long after the last activity memory is given back.
+const trimAfter = 2 * time.Second
+
+// buffers lends read buffers while there is something to read. They are mapped outside the Go heap, so that they can be
+// given back to the kernel without a garbage collection.
+type buffers struct {
+	mu    sync.Mutex
+	free  [][]byte
+	armed atomic.Bool
+	trim  func()
+}
+
+func (b *buffers) get() []byte {
+	b.touch()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if n := len(b.free); n > 0 {
+		buf := b.free[n-1]
+		b.free = b.free[:n-1]
+		return buf
+	}
+	buf, err := unix.Mmap(-1, 0, bufferSize, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return make([]byte, 16<<10)
+	}
+	return buf
+}
+
+func (b *buffers) put(buf []byte) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(buf) == bufferSize {
+		b.free = append(b.free, buf)
+	}
+}
+
+// touch notes activity: once it has been over for a while, memory is given back. The timer runs only after activity.
+func (b *buffers) touch() {
+	if !b.armed.Swap(true) {
+		time.AfterFunc(trimAfter, func() {
+			b.armed.Store(false)
+			b.mu.Lock()
+			free := b.free
+			b.free = nil
+			b.mu.Unlock()
+			for _, buf := range free {
+				unix.Munmap(buf)
+			}
+			if b.trim != nil {
+				b.trim()
+			}
+		})
+	}
+}
+
+// pump reads a container's stream to its end and hands every piece to sink. A buffer is held only while there is data.
+func (b *buffers) pump(f *os.File, sink func(data []byte)) {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return
+	}
+	var buf []byte
+	for {
+		var n int
+		var rerr error
+		err := rc.Read(func(fd uintptr) bool {
+			if buf == nil {
+				buf = b.get()
+			}
+			n, rerr = unix.Read(int(fd), buf)
+			if rerr == unix.EAGAIN {
+				b.put(buf)
+				buf = nil
+				return false
+			}
+			return true
+		})
+		if err != nil || rerr != nil && rerr != unix.EINTR || rerr == nil && n == 0 { // a terminal ends with EIO
+			break
+		}
+		if n > 0 {
+			sink(buf[:n])
+		}
+	}
+	if buf != nil {
+		b.put(buf)
+	}
+}
+
+// tryWrite writes what the descriptor takes at once.
+func tryWrite(rc syscall.RawConn, parts [][]byte) (n int, err error) {
+	werr := rc.Write(func(fd uintptr) bool {
+		for {
+			n, err = unix.Writev(int(fd), parts)
+			if err != unix.EINTR {
+				break
+			}
+		}
+		return true
+	})
+	if werr != nil {
+		return 0, werr
+	}
+	if err == unix.EAGAIN {
+		return 0, nil
+	}
+	return max(n, 0), err
+}
+
+// readLine reads one line of at most limit bytes; rest is what came behind it.
+func readLine(r io.Reader, limit int) (line, rest []byte, err error) {
+	buf := make([]byte, 0, 512)
+	for {
+		if len(buf) == cap(buf) {
+			if len(buf) >= limit {
+				return nil, nil, errTooLong
+			}
+			buf = append(buf, 0)[:len(buf)]
+		}
+		n, err := r.Read(buf[len(buf):cap(buf)])
+		from := len(buf)
+		buf = buf[:len(buf)+n]
+		for i := from; i < len(buf); i++ {
+			if buf[i] == '\n' {
+				return buf[:i], buf[i+1:], nil
+			}
+		}
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+}

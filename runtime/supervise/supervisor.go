@@ -1,0 +1,357 @@
+package supervise
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/atomicfile"
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/failpoint"
+	"github.com/shoalhq/shoal/runtime/logs"
+	"github.com/shoalhq/shoal/runtime/spec"
+)
+
+// drainTimeout is how long output may still come after the process ended, from others that hold its pipes.
+const drainTimeout = time.Second
+
+// supervisor is the whole process.
+type supervisor struct {
+	dir  string
+	cfg  spec.SupervisorConfig
+	oci  specs.Spec
+	c    Container
+	init *child
+	door
+	buf    buffers
+	out    *output
+	in     input
+	events subscribers
+	execs  execs
+	life   life
+}
+
+// door is where the supervisor hears others.
+type door struct {
+	hand     *os.File // the handshake, later the starter's events
+	listener *os.File // sup.sock
+}
+
+// life is what changes while the supervisor lives.
+type life struct {
+	mu      sync.Mutex
+	state   spec.SupervisorState
+	paused  bool
+	started bool // the program runs: clients that attach now are observers
+	exit    *spec.ExitStatus
+	ended   chan struct{} // closed when exit is there
+
+	answering sync.RWMutex // held for reading while a request is answered
+}
+
+// run supervises the container in the directory; it returns the exit code of the process.
+func run(dir string, hand *os.File, pick func(*spec.SupervisorConfig) (Runner, error)) int {
+	s := &supervisor{dir: dir, door: door{hand: hand}}
+	s.life.ended = make(chan struct{})
+	s.execs.init()
+	s.buf.trim = trimMemory
+	if err := s.create(pick); err != nil {
+		s.fail(err)
+		return 1
+	}
+	if err := s.start(); err != nil {
+		s.c.Destroy()
+		<-s.init.reaped
+		os.Remove(filepath.Join(dir, spec.SocketFile))
+		s.fail(err)
+		return 1
+	}
+	s.buf.touch()
+	s.finish()
+	return 0
+}
+
+// create leads to the moment where the init process exists: what does not need the container (socket, log) is done while
+// the kernel makes it.
+func (s *supervisor) create(pick func(*spec.SupervisorConfig) (Runner, error)) error {
+	if err := readJSON(filepath.Join(s.dir, spec.SupervisorFile), &s.cfg); err != nil {
+		return err
+	}
+	side := make(chan error, 1)
+	var driver logs.Driver
+	go func() {
+		var err error
+		driver, err = logs.Open(s.cfg.Log, s.logOptions())
+		if err == nil {
+			err = s.listen()
+		}
+		side <- err
+	}()
+	runner, err := pick(&s.cfg)
+	if err == nil {
+		err = readJSON(filepath.Join(s.dir, spec.ConfigFile), &s.oci)
+	}
+	var pipes *pipes
+	if err == nil {
+		pipes, err = makePipes(s.cfg.Tty, s.cfg.OpenStdin, true, true)
+	}
+	if err != nil {
+		<-side
+		return err
+	}
+	s.c, err = runner.Create(CreateOptions{ID: s.cfg.ID, Dir: s.dir, Spec: &s.oci, Stdio: pipes.theirs, Tty: s.cfg.Tty, Config: &s.cfg})
+	pipes.closeTheirs()
+	if serr := <-side; err == nil && serr != nil {
+		s.c.Destroy()
+		err = serr
+	}
+	if err != nil {
+		pipes.closeOurs()
+		return err
+	}
+	s.init = follow(s.c.Pid())
+	s.life.mu.Lock()
+	s.life.state = spec.SupervisorState{ID: s.cfg.ID, SupervisorPid: os.Getpid(), Pid: s.c.Pid(), PidStart: startTime(s.c.Pid()),
+		Status: "created", CgroupPaths: s.c.Control().Paths()}
+	s.life.mu.Unlock()
+	s.out = newOutput(&s.buf, newHub(s.cfg.Tty, s.clientDropped), driver)
+	s.in = input{once: s.cfg.StdinOnce, tty: s.cfg.Tty, f: pipes.stdin}
+	if err := s.openStreams(pipes); err == nil {
+		err = s.saveState()
+	}
+	if err != nil {
+		s.c.Destroy()
+		<-s.init.reaped
+		return err
+	}
+	s.watchOOM()
+	go s.serve()
+	return nil
+}
+
+// openStreams starts reading the container's output.
+func (s *supervisor) openStreams(p *pipes) error {
+	if !s.cfg.Tty {
+		s.out.read(p.stdout, false)
+		s.out.read(p.stderr, true)
+		return nil
+	}
+	master := s.c.Console()
+	if master == nil {
+		return errs.New(errs.Internal, "the runtime gave no terminal")
+	}
+	if size := s.cfg.ConsoleSize; size[0] > 0 {
+		resize(master, size[0], size[1])
+	}
+	if s.cfg.OpenStdin {
+		fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return err
+		}
+		if s.in.f, err = pollable(fd, "terminal"); err != nil {
+			return err
+		}
+	}
+	s.out.read(master, false)
+	return nil
+}
+
+// start leads from "created" to "running", if the starter wants it.
+func (s *supervisor) start() error {
+	if err := failpoint.Hit("supervise/created"); err != nil {
+		return err
+	}
+	if err := s.report(spec.StartReport{Step: "created", Pid: s.c.Pid(), CgroupPaths: s.life.state.CgroupPaths}); err != nil {
+		return err
+	}
+	if s.cfg.WaitForStart {
+		var b [1]byte
+		if n, err := s.hand.Read(b[:]); err != nil || n != 1 {
+			return errs.New(errs.Canceled, "the starter went away before the container was started")
+		}
+	}
+	if err := s.c.Start(); err != nil {
+		return err
+	}
+	at := time.Now().UTC()
+	s.life.mu.Lock()
+	s.life.started = true
+	s.life.state.Status = "running"
+	s.life.state.StartedAt = at
+	s.life.mu.Unlock()
+	if err := failpoint.Hit("supervise/started"); err != nil {
+		return err
+	}
+	if err := s.saveState(); err != nil {
+		return err
+	}
+	s.report(spec.StartReport{Step: "running", Pid: s.c.Pid(), StartedAt: at}) // the container lives on when nobody hears it
+	s.events.add(s.hand)
+	return nil
+}
+
+// finish waits for the end and records it.
+func (s *supervisor) finish() {
+	<-s.init.reaped
+	at := time.Now().UTC()
+	control := s.c.Control()
+	control.KillAll() // processes of a container without a pid namespace of its own outlive its init
+	s.execs.finish()
+	s.out.drain(drainTimeout)
+	exit := &spec.ExitStatus{At: at, OOMKilled: control.OOM().Count() > 0, LogError: s.out.closeLog()}
+	exit.Code, exit.Signal = exitCode(s.init.ws)
+	if s.init.err != nil {
+		exit.Code, exit.Reason = errs.ExitUnknownRestart, "the exit status was lost: "+s.init.err.Error()
+	}
+	failpoint.Hit("supervise/ended")
+	if err := atomicfile.WriteJSON(filepath.Join(s.dir, spec.ExitFile), exit, 0o600, atomicfile.Volatile); err != nil {
+		exit.Reason = err.Error()
+	}
+	s.life.mu.Lock()
+	s.life.exit = exit
+	s.life.mu.Unlock()
+	close(s.life.ended)
+	s.events.send(spec.Event{Kind: "exit", Exit: exit})
+	s.out.hub.close()
+	s.c.Destroy()
+	s.life.answering.Lock() // until the answers that waited for the end are written
+	s.events.close()
+	s.out.hub.flushed()
+}
+
+func (s *supervisor) report(r spec.StartReport) error {
+	data, err := json.Marshal(r)
+	if err != nil {
+		return err
+	}
+	_, err = s.hand.Write(append(data, '\n'))
+	return err
+}
+
+// fail reports why there is no container.
+func (s *supervisor) fail(err error) {
+	r := spec.StartReport{Step: "failed", Error: err.Error(), ErrorKind: int(errs.KindOf(err)), ExitCode: 128}
+	var f *Failure
+	if errors.As(err, &f) {
+		r.ExitCode = f.Code
+	}
+	s.report(r)
+}
+
+// saveState writes state.json.
+func (s *supervisor) saveState() error {
+	s.life.mu.Lock()
+	data, err := json.Marshal(s.life.state)
+	s.life.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(s.dir, spec.StateFile), data, 0o600, atomicfile.Volatile)
+}
+
+func (s *supervisor) clientDropped(reason string) {
+	go s.events.send(spec.Event{Kind: "client-dropped", Reason: reason})
+}
+
+func (s *supervisor) logOptions() logs.Options {
+	return logs.Options{
+		Dropped: func(n int64, reason string) {
+			go s.events.send(spec.Event{Kind: "log-dropped", Count: n, Reason: reason})
+		},
+		Forwarder:  []string{"/proc/self/exe", "supervise", "--forward"},
+		Compressor: []string{"/proc/self/exe", "supervise", "--compress"},
+	}
+}
+
+// watchOOM tells the daemon of out-of-memory kills.
+func (s *supervisor) watchOOM() {
+	fd, read := s.c.Control().OOM().Watch()
+	if fd < 0 {
+		return
+	}
+	fd, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return
+	}
+	f, err := pollable(fd, "oom")
+	if err != nil {
+		return
+	}
+	rc, err := f.SyscallConn()
+	if err != nil {
+		f.Close()
+		return
+	}
+	go func() {
+		defer f.Close()
+		var seen uint64
+		for {
+			var count uint64
+			var rerr error
+			err := rc.Read(func(p uintptr) bool {
+				fds := []unix.PollFd{{Fd: int32(p), Events: unix.POLLIN}}
+				if n, _ := unix.Poll(fds, 0); n == 0 {
+					return false
+				}
+				count, rerr = read()
+				return true
+			})
+			if err != nil || rerr != nil {
+				return
+			}
+			if count > seen {
+				seen = count
+				s.events.send(spec.Event{Kind: "oom", Count: int64(count)})
+			}
+		}
+	}()
+}
+
+func readJSON(path string, v any) error {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(data, v); err != nil {
+		return errs.New(errs.Invalid, "decode %s: %w", path, err)
+	}
+	return nil
+}
+
+// startTime is field 22 of /proc/PID/stat, which with the pid identifies a process until the next boot.
+func startTime(pid int) uint64 {
+	data, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	i := bytes.LastIndexByte(data, ')') // the name may contain anything
+	fields := bytes.Fields(data[i+1:])
+	if len(fields) < 20 {
+		return 0
+	}
+	n, _ := strconv.ParseUint(string(fields[19]), 10, 64)
+	return n
+}
+
+func resize(master *os.File, height, width uint) error {
+	rc, err := master.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var ierr error
+	err = rc.Control(func(fd uintptr) {
+		ierr = unix.IoctlSetWinsize(int(fd), unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(height), Col: uint16(width)})
+	})
+	if err == nil {
+		err = ierr
+	}
+	return err
+}
