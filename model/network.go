@@ -1,6 +1,7 @@
 package model
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -217,6 +218,30 @@ type PortBinding struct {
 	HostPort    uint16         `json:"hostPort,omitempty"`
 	HostPortEnd uint16         `json:"hostPortEnd,omitempty"`
 	Sources     []netip.Prefix `json:"sources,omitempty"` // who may connect; empty: everybody
+}
+
+// portBinding is PortBinding as JSON has it: without it the embedded Port's text form would stand for the whole.
+type portBinding struct {
+	Port        Port           `json:"port"`
+	HostIP      netip.Addr     `json:"hostIP,omitzero"`
+	HostPort    uint16         `json:"hostPort,omitempty"`
+	HostPortEnd uint16         `json:"hostPortEnd,omitempty"`
+	Sources     []netip.Prefix `json:"sources,omitempty"`
+}
+
+// MarshalJSON writes all fields, the port as "80/tcp".
+func (b PortBinding) MarshalJSON() ([]byte, error) {
+	return json.Marshal(portBinding{b.Port, b.HostIP, b.HostPort, b.HostPortEnd, b.Sources})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (b *PortBinding) UnmarshalJSON(data []byte) error {
+	var p portBinding
+	if err := json.Unmarshal(data, &p); err != nil {
+		return err
+	}
+	*b = PortBinding{p.Port, p.HostIP, p.HostPort, p.HostPortEnd, p.Sources}
+	return nil
 }
 
 func (b PortBinding) String() string {
