@@ -26,13 +26,15 @@ type Real struct {
 	bridgeIx map[string]int32 // index of bridges we ensured
 }
 
+const ownerMark = "shoal:"
+
 // Open prepares the hand. table is the name of our packet filter table; owner marks what we make on the host.
 func Open(table, owner string) (*Real, error) {
 	c, err := dialRTNL()
 	if err != nil {
 		return nil, err
 	}
-	return &Real{host: c, nft: newNFT(table), owner: owner, bridgeIx: map[string]int32{}}, nil
+	return &Real{host: c, nft: newNFT(table), owner: ownerMark + owner, bridgeIx: map[string]int32{}}, nil
 }
 
 // Close lets go of the kernel; what was made stays.
@@ -55,6 +57,9 @@ func (k *Real) EnsureBridge(b plan.Bridge) (changed bool, err error) {
 		return false, fmt.Errorf("look for bridge %s: %w", b.Name, err)
 	case link.Type() != "bridge":
 		return false, errs.New(errs.Conflict, "interface %s is there but is a %s, not a bridge; choose another name for the network's bridge, or remove the interface", b.Name, link.Type())
+	}
+	if alias := link.Attrs().Alias; strings.HasPrefix(alias, ownerMark) && alias != k.owner {
+		return false, errs.New(errs.Conflict, "bridge %s belongs to another Shoal daemon of this host; give each daemon a bridge of its own", b.Name)
 	}
 	index := int32(link.Attrs().Index)
 	k.mu.Lock()
@@ -205,11 +210,12 @@ func (k *Real) RemoveRules() error { return k.nft.remove() }
 
 // Uplink is what the host's way out looks like.
 type Uplink struct {
-	MTU      int            // of the default route's link; 1500 without one
-	Taken    []netip.Prefix // every range that the host has an address in or a route to, but for the default
-	Physical []string       // links that are neither virtual nor the loopback
-	Address4 netip.Addr     // the host's own address on its default route's link
-	Address6 netip.Addr
+	MTU       int            // of the default route's link; 1500 without one
+	Taken     []netip.Prefix // every range that the host has an address in or a route to, but for the default
+	Connected []netip.Prefix // ranges that the host has an address in
+	Physical  []string       // links that are neither virtual nor the loopback
+	Address4  netip.Addr     // the host's own address on its default route's link
+	Address6  netip.Addr
 }
 
 // Uplink looks at the host's routes, addresses and links; skip names links whose ranges do not count.
@@ -258,6 +264,7 @@ func (k *Real) Uplink(skip func(link string) bool) (Uplink, error) {
 			continue
 		}
 		u.Taken = append(u.Taken, p.Masked())
+		u.Connected = append(u.Connected, p.Masked())
 		if a.LinkIndex == defaultLink {
 			if p.Addr().Is4() && !u.Address4.IsValid() {
 				u.Address4 = p.Addr()

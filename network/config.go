@@ -1,0 +1,75 @@
+package network
+
+import (
+	"log/slog"
+	"net/netip"
+
+	"github.com/shoalhq/shoal/lib/clock"
+	"github.com/shoalhq/shoal/network/ipam"
+)
+
+// Config is what the daemon's flags say about networks. The zero value of a field is the default.
+type Config struct {
+	Root      string // directory of the networks' records; made when missing
+	Exec      string // directory that a restart of the machine empties
+	Bridge    BridgeConfig
+	Pools     []ipam.Base // where subnets are cut from; empty: Docker's ranges and a range of unique local IPv6 addresses
+	MTU       int         // of networks that do not say; 0: the uplink's
+	NoForward bool        // never switch the host's packet forwarding on
+	NoRules   bool        // never touch the packet filter; published ports are then carried by the daemon itself
+	NoRelay   bool        // never carry a connection in the daemon, also where the packet filter cannot
+	Kernel    Kernel      // nil: the real one
+	Clock     clock.Clock
+	Log       *slog.Logger
+	// Report is told of what was found wrong in the kernel and repaired; nil: only the log.
+	Report func(Finding)
+}
+
+// BridgeConfig is the default network "bridge".
+type BridgeConfig struct {
+	Disabled   bool
+	Name       string // of the host's interface; default "shoal0"
+	Table      string // of the packet filter; default "shoal", with another bridge name "shoal-" and that name
+	IPv4, IPv6 netip.Prefix
+	FixedRange netip.Prefix // part of IPv4 that containers get their addresses from
+	Gateway4   netip.Addr   // default route of the containers, when it is not the bridge
+	NoICC      bool         // containers cannot reach each other
+	NoMasq     bool
+	HostIP     netip.Addr // host address of ports published without one; zero: all
+	EnableIPv6 bool
+}
+
+// Finding is one thing that was not in the kernel as it should be, and was repaired.
+type Finding struct {
+	What string // "packet filter table shoal"
+	How  string // "was flushed by nft (pid 812)"
+}
+
+const (
+	defaultBridge = "shoal0"
+	defaultTable  = "shoal"
+)
+
+func (c *Config) fill() {
+	if c.Bridge.Name == "" {
+		c.Bridge.Name = defaultBridge
+	}
+	if c.Bridge.Table == "" {
+		c.Bridge.Table = defaultTable
+		if c.Bridge.Name != defaultBridge {
+			c.Bridge.Table += "-" + c.Bridge.Name
+		}
+	}
+	if len(c.Pools) == 0 {
+		c.Pools = ipam.DefaultBases()
+	}
+	if c.Clock == nil {
+		c.Clock = clock.Real{}
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
+	}
+	if c.Report == nil {
+		c.Report = func(Finding) {}
+	}
+}

@@ -1,0 +1,5 @@
+// Package network connects the containers of one host: networks and their records, addresses, bridges, published ports,
+// names. The Manager decides what should be (package plan, from its records), package kernel makes it so, and the same
+// audit runs at start, after trouble and when asked: the kernel's state is derived and can always be made again. The
+// room starts no program and knows nothing of images, processes or the API.
+package network

@@ -1,0 +1,491 @@
+package network
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/shoalhq/shoal/lib/atomicfile"
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/failpoint"
+	"github.com/shoalhq/shoal/lib/ids"
+	"github.com/shoalhq/shoal/lib/undo"
+	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/network/ipam"
+	"github.com/shoalhq/shoal/network/plan"
+)
+
+// pool is an address pool in use.
+type pool struct {
+	*ipam.Pool
+	foreignGateway bool // the default route is another host's, not the bridge's
+}
+
+// record is a network on disk.
+type record struct {
+	Version int           `json:"version"`
+	Network model.Network `json:"network"`
+}
+
+const recordVersion = 1
+
+func (m *Manager) recordPath(id string) string {
+	return filepath.Join(m.cfg.Root, "networks", id+".json")
+}
+
+// load reads all records.
+func (m *Manager) load() error {
+	dir := filepath.Join(m.cfg.Root, "networks")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if atomicfile.IsTemp(e.Name()) {
+			os.Remove(path)
+			continue
+		}
+		id, isRecord := strings.CutSuffix(e.Name(), ".json")
+		if !isRecord {
+			continue
+		}
+		var r record
+		err := atomicfile.ReadJSON(path, &r)
+		if err == nil && (r.Version != recordVersion || r.Network.ID != id) {
+			err = errs.New(errs.Damaged, "version %d, ID %q", r.Version, r.Network.ID)
+		}
+		if err == nil {
+			err = m.adopt(r.Network)
+		}
+		if err != nil {
+			m.log.Warn("network record is damaged and set aside", "file", path+".damaged", "error", err)
+			os.Rename(path, path+".damaged")
+		}
+	}
+	return nil
+}
+
+// adopt puts a network into memory.
+func (m *Manager) adopt(n model.Network) error {
+	s, err := newState(n)
+	if err != nil {
+		return err
+	}
+	if id, ok := m.names[n.Name]; ok {
+		return errs.New(errs.Conflict, "network %s is there already with the ID %s", n.Name, id)
+	}
+	m.nets[n.ID], m.names[n.Name] = s, n.ID
+	if s.Link != "" {
+		m.want.Add(s.access().Elems()...)
+	}
+	return nil
+}
+
+func newState(n model.Network) (*state, error) {
+	s := &state{Network: n, users: map[string]bool{}}
+	var err error
+	if n.Driver == model.DriverBridge {
+		if s.opts, err = bridgeOptions(&n.NetworkSpec); err != nil {
+			return nil, err
+		}
+	}
+	for _, p := range n.IPAM.Pools {
+		ip, err := ipam.New(p, true)
+		if err != nil {
+			return nil, err
+		}
+		s.pools = append(s.pools, &pool{Pool: ip, foreignGateway: n.Driver != model.DriverBridge})
+	}
+	return s, nil
+}
+
+// builtin makes the records of bridge, host and none when they are missing, and fits the bridge to the daemon's flags.
+func (m *Manager) builtin() error {
+	for name, driver := range map[string]string{model.NetworkHost: model.DriverHost, model.NetworkNone: model.DriverNull} {
+		if _, ok := m.names[name]; !ok {
+			n := model.Network{ID: ids.New(), Created: m.cfg.Clock.Now().UTC(), NetworkSpec: model.NetworkSpec{Name: name, Driver: driver,
+				Scope: model.ScopeLocal, IPv4: true, IPAM: model.IPAM{Driver: "default"}}}
+			if err := m.store(n); err != nil {
+				return err
+			}
+		}
+	}
+	old, had := m.names[model.NetworkBridge]
+	if m.cfg.Bridge.Disabled {
+		if had {
+			m.forget(m.nets[old])
+		}
+		return nil
+	}
+	spec, err := m.bridgeSpec()
+	if err != nil {
+		return err
+	}
+	n := model.Network{ID: ids.New(), Created: m.cfg.Clock.Now().UTC(), NetworkSpec: spec, Link: m.cfg.Bridge.Name}
+	if had {
+		was := m.nets[old].Network
+		n.ID, n.Created = was.ID, was.Created
+		n.IPAM.Pools = keepPools(spec.IPAM.Pools, was.IPAM.Pools)
+		m.forget(m.nets[old])
+	}
+	if err := m.fillPools(&n); err != nil {
+		return errs.Wrap(err, "default network bridge")
+	}
+	return m.store(n)
+}
+
+func (m *Manager) bridgeSpec() (model.NetworkSpec, error) {
+	b := m.cfg.Bridge
+	host := "0.0.0.0"
+	if b.HostIP.IsValid() {
+		host = b.HostIP.String()
+	}
+	spec := model.NetworkSpec{Name: model.NetworkBridge, Driver: model.DriverBridge, Scope: model.ScopeLocal, IPv4: true,
+		IPv6: b.EnableIPv6 || b.IPv6.IsValid(), IPAM: model.IPAM{Driver: "default"}, Options: map[string]string{
+			model.OptBridgeDefault: "true", model.OptBridgeICC: strconv.FormatBool(!b.NoICC),
+			model.OptBridgeMasquerade: strconv.FormatBool(!b.NoMasq), model.OptBridgeHostIPv4: host,
+			model.OptBridgeName: b.Name, model.OptMTU: strconv.Itoa(m.mtu())}}
+	p4 := model.IPPool{}
+	if b.IPv4.IsValid() {
+		p4 = model.IPPool{Subnet: b.IPv4.Masked(), Range: b.FixedRange}
+		if b.IPv4.Addr() != b.IPv4.Masked().Addr() {
+			p4.Gateway = b.IPv4.Addr()
+		}
+	}
+	spec.IPAM.Pools = append(spec.IPAM.Pools, p4)
+	if b.IPv6.IsValid() {
+		spec.IPAM.Pools = append(spec.IPAM.Pools, model.IPPool{Subnet: b.IPv6.Masked()})
+	}
+	return spec, spec.Validate()
+}
+
+// keepPools fills pools that leave the choice to the engine with what was chosen before.
+func keepPools(want, had []model.IPPool) []model.IPPool {
+	out := slices.Clone(want)
+	for i, w := range out {
+		if !w.Subnet.IsValid() && i < len(had) {
+			out[i] = had[i]
+		}
+	}
+	for _, h := range had { // an IPv6 pool that was chosen by fillPools
+		if h.Subnet.Addr().Is6() && !slices.ContainsFunc(out, func(p model.IPPool) bool { return p.Subnet.Addr().Is6() }) {
+			out = append(out, h)
+		}
+	}
+	return out
+}
+
+func (m *Manager) mtu() int {
+	if m.cfg.MTU > 0 {
+		return m.cfg.MTU
+	}
+	u, err := m.k.Uplink(nil)
+	if err != nil || u.MTU < 576 {
+		return 1500
+	}
+	return min(u.MTU, 65535)
+}
+
+// store writes a network's record and puts it into memory.
+func (m *Manager) store(n model.Network) error {
+	if err := atomicfile.WriteJSON(m.recordPath(n.ID), record{recordVersion, n}, 0o600, atomicfile.Durable); err != nil {
+		return errs.Wrap(err, "record network %s", n.Name)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.adopt(n)
+}
+
+// forget takes a network out of memory.
+func (m *Manager) forget(s *state) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.nets, s.ID)
+	if m.names[s.Name] == s.ID {
+		delete(m.names, s.Name)
+	}
+	if s.Link != "" {
+		m.want.Remove(s.access().Elems()...)
+	}
+}
+
+// fillPools chooses subnets and gateways that the spec leaves open, away from the host's routes and other networks.
+func (m *Manager) fillPools(n *model.Network) error {
+	pools := slices.Clone(n.IPAM.Pools)
+	has := func(v6 bool) bool {
+		return slices.ContainsFunc(pools, func(p model.IPPool) bool { return p.Subnet.IsValid() && p.Subnet.Addr().Is6() == v6 })
+	}
+	pools = slices.DeleteFunc(pools, func(p model.IPPool) bool { return !p.Subnet.IsValid() })
+	taken := m.ranges(n.ID)
+	if n.IPv4 && !has(false) || n.IPv6 && !has(true) {
+		u, err := m.k.Uplink(func(link string) bool { return link == n.Link || strings.HasPrefix(link, "br-"+ids.Short(n.ID)) })
+		if err != nil {
+			return err
+		}
+		taken = append(taken, u.Taken...)
+	}
+	for _, v6 := range []bool{false, true} {
+		if has(v6) || v6 && !n.IPv6 || !v6 && !n.IPv4 {
+			continue
+		}
+		bases := m.cfg.Pools
+		if v6 && !slices.ContainsFunc(bases, func(b ipam.Base) bool { return b.Base.Addr().Is6() }) {
+			bases = append(slices.Clone(bases), m.localBase())
+		}
+		sub, err := ipam.Choose(bases, v6, taken)
+		if err != nil {
+			return err
+		}
+		pools = append(pools, model.IPPool{Subnet: sub})
+	}
+	for i, p := range pools {
+		if !n.IPv4 && p.Subnet.Addr().Is4() {
+			return errs.New(errs.Invalid, "network %s: subnet %s is IPv4 but IPv4 is off", n.Name, p.Subnet)
+		}
+		ip, err := ipam.New(p, true)
+		if err != nil {
+			return err
+		}
+		pools[i].Gateway = ip.Gateway
+	}
+	n.IPAM.Pools = pools
+	return nil
+}
+
+// localBase is this host's own range of unique local addresses (RFC 4193), from its identity.
+func (m *Manager) localBase() ipam.Base {
+	sum := sha256.Sum256([]byte("unique local " + m.instance))
+	b := [16]byte{0: 0xfd}
+	copy(b[1:6], sum[:])
+	return ipam.Base{Base: netip.PrefixFrom(netip.AddrFrom16(b), 48), Size: 64}
+}
+
+// ranges are the subnets of all bridge networks but one.
+func (m *Manager) ranges(except string) []netip.Prefix {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var out []netip.Prefix
+	for id, s := range m.nets {
+		if id != except {
+			for _, p := range s.pools {
+				out = append(out, p.Subnet)
+			}
+		}
+	}
+	return out
+}
+
+// Create makes a network.
+func (m *Manager) Create(ctx context.Context, spec model.NetworkSpec) (model.Network, error) {
+	if spec.Driver == "" {
+		spec.Driver = model.DriverBridge
+	}
+	if spec.IPAM.Driver == "" {
+		spec.IPAM.Driver = "default"
+	}
+	spec.Scope = model.ScopeLocal
+	if err := m.checkSpec(&spec); err != nil {
+		return model.Network{}, err
+	}
+	n := model.Network{ID: ids.New(), Created: m.cfg.Clock.Now().UTC(), NetworkSpec: spec}
+	if spec.Driver == model.DriverBridge {
+		n.Options = maps.Clone(n.Options)
+		if n.Options[model.OptMTU] == "" {
+			if n.Options == nil {
+				n.Options = map[string]string{}
+			}
+			n.Options[model.OptMTU] = strconv.Itoa(m.mtu())
+		}
+		if n.Link = n.Options[model.OptBridgeName]; n.Link == "" {
+			n.Link = "br-" + ids.Short(n.ID)
+		}
+	}
+	if err := m.fillPools(&n); err != nil {
+		return model.Network{}, errs.Wrap(err, "network %s", n.Name)
+	}
+	if err := ctx.Err(); err != nil {
+		return model.Network{}, err
+	}
+	var u undo.Stack
+	defer u.Run()
+	if err := m.store(n); err != nil {
+		os.Remove(m.recordPath(n.ID))
+		return model.Network{}, err
+	}
+	m.mu.Lock()
+	s := m.nets[n.ID]
+	m.mu.Unlock()
+	u.Add(func() {
+		m.forget(s)
+		os.Remove(m.recordPath(n.ID))
+	})
+	if err := failpoint.Hit("network/create/recorded"); err != nil {
+		return model.Network{}, err
+	}
+	if n.Link != "" {
+		u.Add(func() { m.removeBridge(n.Link) })
+		if err := m.ensure(s); err != nil {
+			return model.Network{}, errs.Wrap(err, "network %s", n.Name)
+		}
+		if err := m.changeRules(nil, s.access().Elems()); err != nil {
+			return model.Network{}, errs.Wrap(err, "network %s", n.Name)
+		}
+	}
+	u.Release()
+	return n, nil
+}
+
+func (m *Manager) checkSpec(spec *model.NetworkSpec) error {
+	if err := spec.Validate(); err != nil {
+		return err
+	}
+	switch spec.Driver {
+	case model.DriverBridge:
+	case model.DriverHost, model.DriverNull:
+		return errs.New(errs.Forbidden, "network %s: only one network of driver %q can be, and it is there; use the network %q", spec.Name, spec.Driver,
+			map[string]string{model.DriverHost: model.NetworkHost, model.DriverNull: model.NetworkNone}[spec.Driver])
+	case model.DriverOverlay:
+		return errs.New(errs.Unavailable, "network %s: the driver overlay needs a cluster; make this node a manager with `swarm init` first", spec.Name)
+	default:
+		return errs.New(errs.NotFound, "network %s: there is no network driver %q; there are bridge, host and null", spec.Name, spec.Driver)
+	}
+	if spec.IPAM.Driver != "default" {
+		return errs.New(errs.NotFound, "network %s: there is no IPAM driver %q; use default", spec.Name, spec.IPAM.Driver)
+	}
+	if _, err := bridgeOptions(spec); err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, taken := m.names[spec.Name]; taken {
+		return errs.New(errs.Conflict, "network with name %s already exists", spec.Name)
+	}
+	for _, s := range m.nets {
+		if link := spec.Options[model.OptBridgeName]; link != "" && s.Link == link {
+			return errs.New(errs.Forbidden, "network %s: bridge %s belongs to the network %s", spec.Name, link, s.Name)
+		}
+		for _, p := range spec.IPAM.Pools {
+			for _, q := range s.pools {
+				if p.Subnet.IsValid() && q.Subnet.Overlaps(p.Subnet) {
+					return errs.New(errs.Forbidden, "network %s: subnet %s overlaps %s of the network %s: Pool overlaps with other one on this address space; choose another with --subnet",
+						spec.Name, p.Subnet, q.Subnet, s.Name)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// ensure makes the network's bridge as it should be, and lets the host forward.
+func (m *Manager) ensure(s *state) error {
+	if s.Link == "" {
+		return nil
+	}
+	if !m.cfg.NoForward {
+		for _, v6 := range []bool{false, true} {
+			if v6 && !s.IPv6 || !v6 && !s.IPv4 || s.Internal {
+				continue
+			}
+			enabled, err := m.k.EnableForwarding(v6)
+			if err != nil {
+				return errs.New(errs.Unavailable, "let the host forward packets: %w; do it by hand, or start the daemon with --ip-forward=false", err)
+			}
+			if enabled && !v6 {
+				m.guard()
+			}
+		}
+	}
+	_, err := m.k.EnsureBridge(s.bridge())
+	return err
+}
+
+// Remove takes a network away. It must have no endpoints.
+func (m *Manager) Remove(ctx context.Context, ref string) error {
+	m.mu.Lock()
+	s, err := m.find(ref)
+	if err == nil && s.Predefined() {
+		err = errs.New(errs.Forbidden, "network %s is predefined and cannot be removed", s.Name)
+	}
+	if err == nil && len(s.users) > 0 {
+		var who []string
+		for id := range s.users {
+			who = append(who, containerLabel(m.conts[id].req.Name, id))
+		}
+		slices.Sort(who)
+		err = errs.New(errs.Forbidden, "network %s has active endpoints: %s; disconnect or stop them first", s.Name, strings.Join(who, ", "))
+	}
+	if err == nil {
+		s.gone = true // nobody attaches any more
+	}
+	m.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return m.dismantle(s)
+}
+
+// dismantle removes the record first: after a crash the next audit finds a bridge without a record and removes it.
+func (m *Manager) dismantle(s *state) error {
+	if err := os.Remove(m.recordPath(s.ID)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		m.mu.Lock()
+		s.gone = false
+		m.mu.Unlock()
+		return errs.Wrap(err, "remove network %s", s.Name)
+	}
+	atomicfile.SyncDir(filepath.Dir(m.recordPath(s.ID)))
+	m.forget(s)
+	if s.Link == "" {
+		return nil
+	}
+	if err := m.changeRules(s.access().Elems(), nil); err != nil {
+		m.log.Warn("rules of a removed network stay until the next audit", "network", s.Name, "error", err)
+	}
+	if err := m.removeBridge(s.Link); err != nil {
+		return errs.Wrap(err, "network %s is removed, but not its bridge", s.Name)
+	}
+	return nil
+}
+
+// removeBridge removes a bridge that we made; one that was there before stays.
+func (m *Manager) removeBridge(name string) error {
+	ours, _, err := m.k.Links(plan.LinkPrefix(m.instance))
+	if err == nil && slices.Contains(ours, name) {
+		err = m.k.RemoveLink(name)
+	}
+	return err
+}
+
+// Prune removes the networks without endpoints for which keep says no, and gives their names.
+func (m *Manager) Prune(ctx context.Context, keep func(model.Network) bool) ([]string, error) {
+	m.mu.Lock()
+	var idle []*state
+	for _, s := range m.nets {
+		if !s.Predefined() && !s.gone && len(s.users) == 0 && !keep(s.Network) {
+			s.gone = true
+			idle = append(idle, s)
+		}
+	}
+	m.mu.Unlock()
+	var removed []string
+	var failed error
+	for _, s := range idle {
+		if err := m.dismantle(s); err != nil {
+			failed = errors.Join(failed, err)
+		} else {
+			removed = append(removed, s.Name)
+		}
+	}
+	slices.Sort(removed)
+	return removed, failed
+}

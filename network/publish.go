@@ -1,0 +1,251 @@
+package network
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"slices"
+
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/network/plan"
+	"github.com/shoalhq/shoal/network/ports"
+)
+
+// bound is a published port: the socket that holds it and the packet filter's part, which is empty where the daemon
+// itself carries the traffic.
+type bound struct {
+	model.PortBinding
+	keys    []ports.Key
+	forward []plan.Forward
+}
+
+var (
+	any4 = netip.IPv4Unspecified()
+	any6 = netip.IPv6Unspecified()
+)
+
+// listener is one address of the host that a binding asks for, and where it leads.
+type listener struct {
+	host, target netip.Addr
+	relay        bool // the packet filter cannot carry it
+}
+
+// listeners says at which of the host's addresses a binding listens. Pure.
+func (m *Manager) listeners(b model.PortBinding, t4, t6, dflt netip.Addr) []listener {
+	host := b.HostIP
+	if !host.IsValid() && dflt.IsValid() && !dflt.IsUnspecified() {
+		host = dflt
+	}
+	var out []listener
+	add := func(h netip.Addr) {
+		l := listener{host: h, target: t4}
+		if h.Is6() {
+			l.target = t6
+		}
+		if !l.target.IsValid() && h.Is6() && t4.IsValid() {
+			l.target, l.relay = t4, true // the host's IPv6 for a container that has none
+		}
+		l.relay = l.relay || m.cfg.NoRules
+		if l.target.IsValid() && !(l.relay && (m.cfg.NoRelay || b.Proto == model.SCTP || len(b.Sources) > 0)) {
+			out = append(out, l)
+		}
+	}
+	if host.IsValid() {
+		add(host.Unmap())
+		return out
+	}
+	add(any4)
+	if hostHasIPv6() {
+		add(any6)
+	}
+	return out
+}
+
+// publish binds the host's ports of a container. The packet filter is told later, when the container can answer.
+func (m *Manager) publish(c *attached, eps []*endpoint) (warnings []string, err error) {
+	bounds, warnings, err := m.bind(c, c.ports, eps)
+	m.mu.Lock()
+	c.bound = bounds
+	m.mu.Unlock()
+	return warnings, err
+}
+
+// bind holds the ports of some bindings, all or none.
+func (m *Manager) bind(c *attached, bindings []model.PortBinding, eps []*endpoint) (out []bound, warnings []string, err error) {
+	defer func() {
+		if err != nil {
+			m.letGo(out)
+			out = nil
+		}
+	}()
+	var t4, t6, dflt netip.Addr
+	if e := gatewayFor(eps, false); e != nil && e.host != "" {
+		t4, dflt = e.IPv4.Addr(), e.net.opts.hostIP
+	}
+	if e := gatewayFor(eps, true); e != nil && e.host != "" {
+		t6 = e.IPv6.Addr()
+	}
+	for _, b := range bindings {
+		ls := m.listeners(b, t4, t6, dflt)
+		if len(ls) == 0 {
+			if !t4.IsValid() && !t6.IsValid() {
+				warnings = append(warnings, fmt.Sprintf("port %s is not published: none of the container's networks has a way out", b.Port))
+				continue
+			}
+			return out, warnings, errs.New(errs.Invalid, "port %s cannot be published on %s: the container has no address of that family; use an address of the other, or a network with --ipv6", b.Port, b.HostIP)
+		}
+		var addrs []netip.Addr
+		var targets []ports.Target
+		for _, l := range ls {
+			addrs = append(addrs, l.host)
+			targets = append(targets, ports.Target{Owner: c.label, To: netip.AddrPortFrom(l.target, b.Number)})
+		}
+		p, err := m.holder.Hold(b.Proto, addrs, b.HostPort, b.HostPortEnd, targets)
+		if err != nil {
+			return out, warnings, err
+		}
+		for _, l := range ls {
+			one := bound{PortBinding: b, keys: []ports.Key{{Proto: b.Proto, Addr: netip.AddrPortFrom(l.host, p)}}}
+			one.HostIP, one.HostPort, one.HostPortEnd = l.host, p, p
+			if !l.relay {
+				one.forward = []plan.Forward{{Proto: b.Proto, HostIP: l.host, HostPort: p, Target: l.target, ContainerPort: b.Number, Sources: b.Sources}}
+			}
+			out = append(out, one)
+		}
+	}
+	return out, warnings, nil
+}
+
+func (m *Manager) letGo(bs []bound) {
+	for _, b := range bs {
+		for _, k := range b.keys {
+			m.holder.Release(k)
+		}
+	}
+}
+
+func forwards(bs []bound) (out []plan.Forward, elems []plan.Elem, udp []plan.Forward) {
+	for _, b := range bs {
+		for _, f := range b.forward {
+			out = append(out, f)
+			elems = append(elems, f.Elems()...)
+			if f.Proto == model.UDP {
+				udp = append(udp, f)
+			}
+		}
+	}
+	return out, elems, udp
+}
+
+// openPorts lets the packet filter send a container's ports to it.
+func (m *Manager) openPorts(c *attached) error {
+	m.mu.Lock()
+	_, elems, udp := forwards(c.bound)
+	m.want.Add(elems...)
+	m.mu.Unlock()
+	if len(elems) == 0 {
+		return nil
+	}
+	if err := m.changeRules(nil, elems); err != nil {
+		return errs.Wrap(err, "publish the ports of %s", c.label)
+	}
+	m.forgetUDP(udp)
+	return nil
+}
+
+// unpublish takes a container's ports back: first the traffic, then the ports.
+func (m *Manager) unpublish(c *attached) {
+	m.mu.Lock()
+	bs := c.bound
+	c.bound = nil
+	m.mu.Unlock()
+	m.closePorts(bs)
+}
+
+func (m *Manager) closePorts(bs []bound) {
+	_, elems, udp := forwards(bs)
+	m.mu.Lock()
+	var del []plan.Elem
+	for _, e := range elems {
+		if m.want[e.Set][e.Key+e.KeyEnd] == e {
+			del = append(del, e)
+		}
+	}
+	m.want.Remove(del...)
+	m.mu.Unlock()
+	if len(del) > 0 {
+		if err := m.changeRules(del, nil); err != nil {
+			m.log.Warn("rules of unpublished ports stay until the next audit", "error", err)
+		}
+		m.forgetUDP(udp)
+	}
+	m.letGo(bs)
+}
+
+func (m *Manager) forgetUDP(udp []plan.Forward) {
+	if len(udp) == 0 || m.cfg.NoRules {
+		return
+	}
+	if err := m.k.ForgetUDP(udp); err != nil {
+		m.log.Warn("old UDP connections of a published port may linger for some minutes", "error", err)
+	}
+}
+
+// UpdatePorts publishes and unpublishes ports of a running container. Ports to remove are matched by container port,
+// and by host address and port where given.
+func (m *Manager) UpdatePorts(containerID string, add, remove []model.PortBinding) (Attachment, error) {
+	for _, p := range add {
+		if err := p.Validate(); err != nil {
+			return Attachment{}, err
+		}
+	}
+	m.mu.Lock()
+	c := m.conts[containerID]
+	if c == nil {
+		m.mu.Unlock()
+		return Attachment{}, errs.New(errs.Conflict, "container %s has no network of its own now; start it first", containerID)
+	}
+	eps := c.endpoints
+	var keep, drop []bound
+	for _, b := range c.bound {
+		if slices.ContainsFunc(remove, func(r model.PortBinding) bool { return matches(b.PortBinding, r) }) {
+			drop = append(drop, b)
+		} else {
+			keep = append(keep, b)
+		}
+	}
+	m.mu.Unlock()
+	fresh, warnings, err := m.bind(c, add, eps)
+	if err != nil {
+		return Attachment{}, err
+	}
+	m.mu.Lock()
+	c.bound = append(keep, fresh...)
+	c.ports = slices.DeleteFunc(slices.Clone(c.ports), func(b model.PortBinding) bool {
+		return slices.ContainsFunc(remove, func(r model.PortBinding) bool { return matches(b, r) })
+	})
+	c.ports = append(c.ports, add...)
+	m.mu.Unlock()
+	m.closePorts(drop)
+	if err := m.openPorts(c); err != nil {
+		return Attachment{}, err
+	}
+	a := m.attachment(c)
+	a.Warnings = warnings
+	return a, nil
+}
+
+func matches(b, r model.PortBinding) bool {
+	return b.Port == r.Port && (r.HostPort == 0 || r.HostPort == b.HostPort) && (!r.HostIP.IsValid() || r.HostIP == b.HostIP)
+}
+
+// hostHasIPv6 says whether the host can listen on IPv6 at all.
+func hostHasIPv6() bool {
+	_, err := os.Stat("/proc/net/if_inet6")
+	if err != nil {
+		return false
+	}
+	b, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+	return err == nil && len(b) > 0 && b[0] == '0'
+}

@@ -1,0 +1,239 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/network/kernel"
+	"github.com/shoalhq/shoal/network/plan"
+)
+
+// Live is a container that runs with a connection, as the engine recorded it.
+type Live struct {
+	Attach AttachRequest // Namespace is nil
+	Path   string        // of the network namespace: "/proc/PID/ns/net"
+	State  model.NetworkState
+}
+
+// Restore is called once, before anything else: the live containers are taken over with the addresses and ports they
+// have, and everything else that the kernel has of ours goes. What cannot be taken over is logged and left running.
+func (m *Manager) Restore(ctx context.Context, live []Live) error {
+	for _, l := range live {
+		if err := m.takeOver(l); err != nil {
+			m.log.Warn("a running container's network is taken over only in part", "container", l.Attach.Name, "error", err)
+		}
+	}
+	m.loadGuard()
+	if err := m.Audit(ctx); err != nil {
+		return err
+	}
+	m.startWatch()
+	return nil
+}
+
+func (m *Manager) takeOver(l Live) error {
+	r := l.Attach
+	c := &attached{id: r.ContainerID, label: containerLabel(r.Name, r.ContainerID), ports: r.Ports, req: r}
+	var failed error
+	if ns, err := os.Open(l.Path); err == nil {
+		c.ns = ns
+	} else {
+		failed = err
+	}
+	m.mu.Lock()
+	m.conts[c.id] = c
+	for _, e := range l.State.Endpoints {
+		s := m.nets[e.NetworkID]
+		if s == nil {
+			failed = errors.Join(failed, errs.New(errs.NotFound, "network %s (%s) is not there any more", e.Network, e.NetworkID))
+			continue
+		}
+		ep := &endpoint{Endpoint: e, net: s}
+		if s.Link != "" && len(e.ID) >= 15 {
+			ep.host = plan.HostLink(m.instance, e.ID)
+		}
+		for _, p := range s.pools {
+			for _, a := range []netip.Prefix{e.IPv4, e.IPv6} {
+				if a.IsValid() && p.Subnet.Contains(a.Addr()) {
+					failed = errors.Join(failed, p.TakeAddr(a.Addr(), c.label))
+				}
+			}
+		}
+		s.users[c.id] = true
+		c.endpoints = append(c.endpoints, ep)
+	}
+	slices.SortFunc(c.endpoints, func(a, b *endpoint) int { return strings.Compare(a.Interface, b.Interface) })
+	eps := c.endpoints
+	m.mu.Unlock()
+	failed = errors.Join(failed, m.takeOverPorts(c, l.State.Ports, eps))
+	return errors.Join(failed, m.serveNames(c))
+}
+
+// takeOverPorts holds the ports again. One that another program took meanwhile still works: the packet filter comes
+// before the sockets. It is logged.
+func (m *Manager) takeOverPorts(c *attached, had []model.PortBinding, eps []*endpoint) error {
+	var failed error
+	for _, b := range had {
+		if !b.HostIP.IsValid() {
+			b.HostIP = any4
+		}
+		bs, _, err := m.bind(c, []model.PortBinding{b}, eps)
+		if err != nil {
+			failed = errors.Join(failed, err)
+			bs = m.unheld(b, eps)
+		}
+		_, elems, _ := forwards(bs)
+		m.mu.Lock()
+		c.bound = append(c.bound, bs...)
+		m.want.Add(elems...)
+		m.mu.Unlock()
+	}
+	return failed
+}
+
+// unheld is a published port without a socket.
+func (m *Manager) unheld(b model.PortBinding, eps []*endpoint) []bound {
+	one := bound{PortBinding: b}
+	if e := gatewayFor(eps, b.HostIP.Is6()); e != nil && e.host != "" && !m.cfg.NoRules {
+		target := e.IPv4.Addr()
+		if b.HostIP.Is6() {
+			target = e.IPv6.Addr()
+		}
+		one.forward = []plan.Forward{{Proto: b.Proto, HostIP: b.HostIP, HostPort: b.HostPort, Target: target, ContainerPort: b.Number, Sources: b.Sources}}
+	}
+	return []bound{one}
+}
+
+// Audit compares the kernel with what should be and repairs it: bridges, links of containers that are gone, the packet
+// filter. It is the same work at start, after trouble and when asked; each repair is reported.
+func (m *Manager) Audit(context.Context) error {
+	m.mu.Lock()
+	var nets []*state
+	bridges, plugs := map[string]bool{}, map[string]*endpoint{}
+	for _, s := range m.nets {
+		if s.Link != "" && !s.gone {
+			nets = append(nets, s)
+			bridges[s.Link] = true
+		}
+	}
+	for _, c := range m.conts {
+		for _, e := range c.endpoints {
+			plugs[e.host] = e
+		}
+		if c.endpoints == nil {
+			plugs = nil // an Attach is on its way: its links are not known yet
+			break
+		}
+	}
+	m.mu.Unlock()
+	var failed error
+	for _, s := range nets {
+		if err := m.ensure(s); err != nil {
+			if s.Name == model.NetworkBridge {
+				return errs.Wrap(err, "default network bridge")
+			}
+			failed = errors.Join(failed, errs.Wrap(err, "network %s", s.Name))
+		}
+	}
+	haveBridges, havePlugs, err := m.k.Links(plan.LinkPrefix(m.instance))
+	failed = errors.Join(failed, err)
+	for name := range havePlugs {
+		if plugs != nil && plugs[name] == nil {
+			failed = errors.Join(failed, m.k.RemoveLink(name))
+		}
+	}
+	for _, name := range haveBridges {
+		if !bridges[name] {
+			failed = errors.Join(failed, m.k.RemoveLink(name))
+		}
+	}
+	if m.cfg.NoRules {
+		return failed
+	}
+	return errors.Join(failed, m.auditRules())
+}
+
+func (m *Manager) auditRules() error {
+	have, whole, err := m.k.Rules()
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	del, add := plan.Diff(have, m.want)
+	m.mu.Unlock()
+	if whole && len(del)+len(add) == 0 {
+		return nil
+	}
+	return m.rebuildRules()
+}
+
+// guard closes the way between the host's own links when it was us who switched forwarding on: a machine must not
+// become a router for its neighbours because it runs containers. Other programs' virtual links are not touched.
+func (m *Manager) guard() {
+	u, err := m.k.Uplink(nil)
+	if err != nil || m.cfg.NoRules {
+		return
+	}
+	if err := os.WriteFile(m.guardPath(), []byte(strings.Join(u.Physical, "\n")), 0o600); err != nil {
+		m.log.Warn("cannot note that packet forwarding was off before", "error", err)
+	}
+	m.setGuard(u.Physical)
+}
+
+func (m *Manager) guardPath() string { return filepath.Join(m.cfg.Exec, "guarded-links") }
+
+// loadGuard restores the guard after a restart of the daemon; the directory is empty after one of the machine.
+func (m *Manager) loadGuard() {
+	b, err := os.ReadFile(m.guardPath())
+	if err == nil && len(b) > 0 {
+		m.setGuard(strings.Split(string(b), "\n"))
+	}
+}
+
+func (m *Manager) setGuard(links []string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, l := range links {
+		m.want.Add(plan.Elem{Set: plan.SetGuarded, Key: plan.Name(l)})
+	}
+}
+
+func (m *Manager) report(f Finding) {
+	m.log.Warn("repaired the kernel's network", "what", f.What, "how", f.How)
+	m.cfg.Report(f)
+}
+
+// startWatch listens for changes of our table by others. Without it, trouble shows at the next change or audit.
+func (m *Manager) startWatch() {
+	if _, real := m.k.(*kernel.Real); !real || m.cfg.NoRules {
+		return
+	}
+	w, err := kernel.Watch(m.cfg.Bridge.Table, func(who string) {
+		have, whole, err := m.k.Rules()
+		m.mu.Lock()
+		del, add := plan.Diff(have, m.want)
+		m.mu.Unlock()
+		if err == nil && whole && len(del)+len(add) == 0 {
+			return
+		}
+		if err := m.rebuildRules(); err != nil {
+			m.log.Error("the packet filter cannot be repaired", "error", err)
+			return
+		}
+		m.report(Finding{What: "packet filter table " + m.cfg.Bridge.Table, How: "was changed by " + who})
+	})
+	if err != nil {
+		m.log.Warn("changes of the packet filter by others will be noticed late", "error", err)
+		return
+	}
+	m.mu.Lock()
+	m.watch = w
+	m.mu.Unlock()
+}
