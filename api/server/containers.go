@@ -118,7 +118,7 @@ func (s *Server) containerStart(w http.ResponseWriter, r *http.Request, v types.
 	if id := r.URL.Query().Get("checkpoint"); id != "" {
 		return errs.New(errs.Unsupported, "starting from checkpoint %q: checkpoints are not supported yet", id)
 	}
-	if err := s.b.Life.Start(r.Context(), r.PathValue("name")); err != nil {
+	if err := s.b.Life.Start(s.detached(), r.PathValue("name")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -143,7 +143,7 @@ func (s *Server) stopLike(do func(ctx ctx, ref string, o model.StopOptions) erro
 			}
 			o.Timeout = &t
 		}
-		if err := do(r.Context(), r.PathValue("name"), o); err != nil {
+		if err := do(s.detached(), r.PathValue("name"), o); err != nil {
 			return err
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -154,7 +154,7 @@ func (s *Server) stopLike(do func(ctx ctx, ref string, o model.StopOptions) erro
 // byName serves what needs nothing but the container.
 func (s *Server) byName(do func(ctx ctx, ref string) error) handler {
 	return func(w http.ResponseWriter, r *http.Request, v types.Version) error {
-		if err := do(r.Context(), r.PathValue("name")); err != nil {
+		if err := do(s.detached(), r.PathValue("name")); err != nil {
 			return err
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -167,7 +167,7 @@ func (s *Server) containerKill(w http.ResponseWriter, r *http.Request, v types.V
 	if err != nil {
 		return err
 	}
-	if err := s.b.Life.Kill(r.Context(), r.PathValue("name"), q.Get("signal")); err != nil {
+	if err := s.b.Life.Kill(s.detached(), r.PathValue("name"), q.Get("signal")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -183,7 +183,7 @@ func (s *Server) containerRename(w http.ResponseWriter, r *http.Request, v types
 	if name == "" {
 		return errs.New(errs.Invalid, "rename container %s: the new name is missing; give ?name=", r.PathValue("name"))
 	}
-	if err := s.b.Containers.Rename(r.Context(), r.PathValue("name"), name); err != nil {
+	if err := s.b.Containers.Rename(s.detached(), r.PathValue("name"), name); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -195,7 +195,7 @@ func (s *Server) containerUpdate(w http.ResponseWriter, r *http.Request, v types
 	if err := decode(w, r, &u, false); err != nil {
 		return err
 	}
-	warnings, err := s.b.Containers.Update(r.Context(), r.PathValue("name"), convert.FromUpdate(&u, v))
+	warnings, err := s.b.Containers.Update(s.detached(), r.PathValue("name"), convert.FromUpdate(&u, v))
 	if err != nil {
 		return err
 	}
@@ -211,7 +211,7 @@ func (s *Server) containerRemove(w http.ResponseWriter, r *http.Request, v types
 		return err
 	}
 	o := model.RemoveOptions{Force: q.bool("force"), Volumes: q.bool("v"), Link: q.bool("link")}
-	if err := s.b.Containers.Remove(r.Context(), r.PathValue("name"), o); err != nil {
+	if err := s.b.Containers.Remove(s.detached(), r.PathValue("name"), o); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)

@@ -30,7 +30,8 @@ type fake struct {
 	execs  map[string]*model.Exec
 	bus    *events.Bus
 	files  map[string][]byte // copied in, by path
-	last   any               // the options of the last call that tests look at
+	silent func(context.Context, model.Streams)
+	last   any // the options of the last call that tests look at
 }
 
 type fakeContainer struct {
@@ -44,6 +45,18 @@ func newFake() *fake {
 
 // serve starts a server for the fake on a unix socket and gives a client and the socket's path.
 func serve(t *testing.T, f *fake, opts ...moby.Opt) (*moby.Client, string) {
+	t.Helper()
+	path := listen(t, f)
+	c, err := moby.New(append([]moby.Opt{moby.WithHost("unix://" + path)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c, path
+}
+
+// listen starts a server for the fake on a unix socket.
+func listen(t testing.TB, f *fake) string {
 	t.Helper()
 	srv := New(Config{Version: "0.0-test", Backends: Backends{Containers: f, Life: f, Streams: f, Files: f, Execs: f, Images: fakeImages{f},
 		Transfer: fakeImages{f}, Networks: fakeNetworks{f}, Volumes: fakeVolumes{f}, System: f, Events: f.bus}})
@@ -60,12 +73,7 @@ func serve(t *testing.T, f *fake, opts ...moby.Opt) (*moby.Client, string) {
 			t.Error("shutdown:", err)
 		}
 	})
-	c, err := moby.New(append([]moby.Opt{moby.WithHost("unix://" + path)}, opts...)...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { c.Close() })
-	return c, path
+	return path
 }
 
 func (f *fake) find(ref string) (*fakeContainer, error) {
@@ -314,6 +322,10 @@ func (f *fake) Attach(ctx context.Context, ref string, o model.AttachOptions) er
 	st, err := o.Ready()
 	if err != nil {
 		return err
+	}
+	if f.silent != nil {
+		f.silent(ctx, st)
+		return ctx.Err()
 	}
 	select {
 	case <-c.started:

@@ -8,8 +8,10 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/api/types"
 	"github.com/shoalhq/shoal/lib/errs"
@@ -66,11 +68,12 @@ func (t *takeover) ready() (model.Streams, error) {
 		early, _ := buf.Reader.Peek(n)
 		in = io.MultiReader(bytes.NewReader(bytes.Clone(early)), conn)
 	}
+	in = &endNoticer{Reader: in, end: func(err error) { go t.awaitHangup(err) }}
 	out := model.Streams{Raw: conn, CloseRaw: func() error { return closeWrite(conn) }}
 	if t.stdin {
 		out.Stdin = in
 	} else {
-		go t.watch(in)
+		go io.Copy(io.Discard, in) // a client that has nothing to say
 	}
 	return out, nil
 }
@@ -89,10 +92,45 @@ func (t *takeover) answer() error {
 	return err
 }
 
-// watch reads what a client sends that has nothing to say. The end of its input is no sign that it left (clients close
-// that half early); an error is.
-func (t *takeover) watch(in io.Reader) {
-	if _, err := io.Copy(io.Discard, in); err != nil && !errors.Is(err, io.EOF) {
+// endNoticer calls end once, when the input ended.
+type endNoticer struct {
+	io.Reader
+	end func(error)
+}
+
+func (r *endNoticer) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && r.end != nil {
+		r.end(err)
+		r.end = nil
+	}
+	return n, err
+}
+
+// awaitHangup calls gone when the client has left altogether. The end of its input is no sign of that: clients close that
+// half early and go on reading. The kernel tells the two apart on a unix socket, and wakes us when it happens; on TCP only
+// the next write tells.
+func (t *takeover) awaitHangup(err error) {
+	if !errors.Is(err, io.EOF) {
+		t.gone()
+		return
+	}
+	conn, ok := t.conn.(syscall.Conn)
+	if !ok {
+		return
+	}
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return
+	}
+	left := false
+	raw.Read(func(fd uintptr) bool { // called again whenever the state of the socket changes
+		p := []unix.PollFd{{Fd: int32(fd)}}
+		_, err := unix.Poll(p, 0)
+		left = err == nil && p[0].Revents&(unix.POLLHUP|unix.POLLERR) != 0
+		return left
+	})
+	if left {
 		t.gone()
 	}
 }
@@ -142,8 +180,4 @@ func closeWrite(conn net.Conn) error {
 		return c.CloseWrite()
 	}
 	return nil
-}
-
-func wantsUpgrade(r *http.Request) bool {
-	return strings.EqualFold(r.Header.Get("Upgrade"), "tcp")
 }

@@ -103,7 +103,7 @@ func (s *Server) imageTag(w http.ResponseWriter, r *http.Request, v types.Versio
 	if target == "" {
 		return errs.New(errs.Invalid, "tag image %s: the new name is missing; give ?repo= and ?tag=", name)
 	}
-	if err := s.b.Images.Tag(r.Context(), name, target); err != nil {
+	if err := s.b.Images.Tag(s.detached(), name, target); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusCreated)
@@ -129,7 +129,7 @@ func (s *Server) imageRemove(w http.ResponseWriter, r *http.Request, v types.Ver
 	if platforms := q.Values["platforms"]; v >= 50 && len(platforms) > 0 {
 		return errs.New(errs.Unsupported, "removing single platforms (%s) of image %s is not supported; leave platforms out to remove the image", strings.Join(platforms, ", "), r.PathValue("name"))
 	}
-	list, err := s.b.Images.Remove(r.Context(), r.PathValue("name"), model.ImageRemoveOptions{Force: q.bool("force"), NoPrune: q.bool("noprune")})
+	list, err := s.b.Images.Remove(s.detached(), r.PathValue("name"), model.ImageRemoveOptions{Force: q.bool("force"), NoPrune: q.bool("noprune")})
 	if err != nil {
 		return err
 	}

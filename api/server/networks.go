@@ -91,7 +91,7 @@ func (s *Server) networkCreate(w http.ResponseWriter, r *http.Request, v types.V
 	if err != nil {
 		return err
 	}
-	id, warning, err := s.b.Networks.Create(r.Context(), spec)
+	id, warning, err := s.b.Networks.Create(s.detached(), spec)
 	if err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (s *Server) networkCreate(w http.ResponseWriter, r *http.Request, v types.V
 }
 
 func (s *Server) networkRemove(w http.ResponseWriter, r *http.Request, v types.Version) error {
-	if err := s.b.Networks.Remove(r.Context(), r.PathValue("id")); err != nil {
+	if err := s.b.Networks.Remove(s.detached(), r.PathValue("id")); err != nil {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
@@ -115,7 +115,7 @@ func (s *Server) networkPrune(w http.ResponseWriter, r *http.Request, v types.Ve
 	if err != nil {
 		return err
 	}
-	deleted, err := s.b.Networks.Prune(r.Context(), f)
+	deleted, err := s.b.Networks.Prune(s.detached(), f)
 	if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (s *Server) networkConnect(w http.ResponseWriter, r *http.Request, v types.
 	if err != nil {
 		return err
 	}
-	return s.b.Networks.Connect(r.Context(), r.PathValue("id"), body.Container, spec)
+	return s.b.Networks.Connect(s.detached(), r.PathValue("id"), body.Container, spec)
 }
 
 func (s *Server) networkDisconnect(w http.ResponseWriter, r *http.Request, v types.Version) error {
@@ -151,5 +151,5 @@ func (s *Server) networkDisconnect(w http.ResponseWriter, r *http.Request, v typ
 	if body.Container == "" {
 		return errs.New(errs.Invalid, "disconnect from network %s: the container is missing; give Container", r.PathValue("id"))
 	}
-	return s.b.Networks.Disconnect(r.Context(), r.PathValue("id"), body.Container, body.Force)
+	return s.b.Networks.Disconnect(s.detached(), r.PathValue("id"), body.Container, body.Force)
 }

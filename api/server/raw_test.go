@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
+
+	"github.com/shoalhq/shoal/model"
 )
 
 // over makes an HTTP client for the socket.
@@ -184,6 +186,45 @@ func TestAttachOnTheWire(t *testing.T) {
 			}
 		}
 		do(t, sock, "DELETE", "/containers/"+id+"?force=1", "", "")
+	}
+}
+
+// A client that leaves a silent container is noticed; one that only ends its input is not taken for one that left.
+func TestAttachNoticesThatTheClientLeft(t *testing.T) {
+	for _, stdin := range []string{"", "&stdin=1"} {
+		f := newFake()
+		left := make(chan struct{})
+		f.silent = func(ctx context.Context, st model.Streams) {
+			if st.Stdin != nil {
+				io.Copy(io.Discard, st.Stdin)
+			}
+			st.Raw.Write([]byte("x"))
+			<-ctx.Done()
+			close(left)
+		}
+		c, sock := serve(t, f)
+		mustCreate(t, c, "quiet", false)
+		conn, err := net.Dial("unix", sock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(conn, "POST /v1.44/containers/quiet/attach?stream=1&stdout=1"+stdin+" HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
+		conn.(*net.UnixConn).CloseWrite()
+		r := bufio.NewReader(conn)
+		if _, err := r.ReadString('x'); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-left:
+			t.Error("a client that reads on was taken for gone")
+		default:
+		}
+		conn.Close()
+		select {
+		case <-left:
+		case <-time.After(10 * time.Second):
+			t.Error("a client that left was not noticed")
+		}
 	}
 }
 

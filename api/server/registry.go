@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
 
 	"github.com/shoalhq/shoal/api/types"
@@ -67,7 +68,12 @@ func (s *Server) pull(w http.ResponseWriter, r *http.Request, q query) error {
 	}
 	ref := imageRef(q.Values)
 	if s.b.Registry == nil {
-		return errNoRegistry("pull of " + ref)
+		if _, err := s.b.Images.Inspect(r.Context(), ref); err != nil { // built-in images appear when they are asked for
+			return errNoRegistry("pull of " + ref)
+		}
+		out := newProgress(w, false)
+		out.message(oldMessage{Message: jsonstream.Message{Status: "Status: Image is here already: " + ref}})
+		return out.end(nil)
 	}
 	want, err := platforms(q.Values["platform"])
 	if err != nil {

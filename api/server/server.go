@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -126,6 +125,10 @@ func (s *Server) track(conn net.Conn) (release func(), err error) {
 	}, nil
 }
 
+// detached is the context of operations that must not stop half way because the client left, such as stop and remove. It
+// ends when the server has been shut down.
+func (s *Server) detached() context.Context { return s.base }
+
 // untilClosing is a context that also ends when the server shuts down, for streams without an end of their own.
 func (s *Server) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -138,5 +141,3 @@ func (s *Server) untilClosing(ctx context.Context) (context.Context, context.Can
 	}()
 	return ctx, cancel
 }
-
-var _ io.Writer = (*response)(nil)

@@ -71,7 +71,7 @@ func (s *Server) volumeCreate(w http.ResponseWriter, r *http.Request, v types.Ve
 			return err
 		}
 	}
-	got, err := s.b.Volumes.Create(r.Context(), want)
+	got, err := s.b.Volumes.Create(s.detached(), want)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (s *Server) volumeRemove(w http.ResponseWriter, r *http.Request, v types.Ve
 	if err != nil {
 		return err
 	}
-	err = s.b.Volumes.Remove(r.Context(), r.PathValue("name"), q.bool("force"))
+	err = s.b.Volumes.Remove(s.detached(), r.PathValue("name"), q.bool("force"))
 	if err != nil && !(q.bool("force") && errs.Is(err, errs.NotFound)) {
 		return err
 	}
