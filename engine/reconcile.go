@@ -267,7 +267,7 @@ func (e *Engine) finishRemoval(ctx context.Context, en *entry) {
 		return
 	}
 	defer en.leave()
-	if err := e.removeLocked(context.WithoutCancel(ctx), en, model.RemoveOptions{Volumes: en.get().Spec.Options.AutoRemove}); err != nil {
+	if err := e.removeLocked(context.WithoutCancel(ctx), en, model.RemoveOptions{Volumes: true}); err != nil {
 		e.cfg.Log.Warn("a container whose removal was cut off could not be removed", "container", en.id, "error", err)
 	}
 }

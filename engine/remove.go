@@ -25,6 +25,9 @@ func (e *Engine) Remove(ctx context.Context, ref string, opts model.RemoveOption
 	}
 	defer en.leave()
 	if en.isGone() {
+		if opts.Force {
+			return nil // the kill made it end, and it was to be removed at its end
+		}
 		return errs.New(errs.NotFound, "No such container: %s", ref)
 	}
 	// Half a removal helps nobody: from here on it runs to its end.
@@ -72,8 +75,8 @@ func (e *Engine) makeRemovable(ctx context.Context, en *entry, force bool) error
 	return nil
 }
 
-// removeLocked removes a container that does not run; the caller holds the gate. The record goes last but one, so that a
-// crash leaves a container that can be removed again, and never half a one that looks whole.
+// removeLocked removes a container that does not run; the caller holds the gate. The record goes last, so that a crash
+// leaves a container whose removal can be finished, and never something that nobody knows of.
 func (e *Engine) removeLocked(ctx context.Context, en *entry, opts model.RemoveOptions) error {
 	c := en.get()
 	if c.State.Alive() {
@@ -82,24 +85,20 @@ func (e *Engine) removeLocked(ctx context.Context, en *entry, opts model.RemoveO
 	en.quiet()
 	before := c.State.Status
 	c = en.edit(func(c *model.Container) { c.State.Status = model.StatusRemoving })
+	if opts.Volumes && len(c.Mounts) > 0 && !c.Spec.Options.AutoRemove {
+		// Its volumes go first: were the daemon to die then, the next one must go on and not offer the container.
+		if err := e.saveState(en, false); err != nil {
+			return err
+		}
+	}
 	en.stopSaving()
 	e.execs.dropAll(en.id)
-	fail := func(err error) error {
+	if err := e.takeAway(ctx, c, opts.Volumes); err != nil {
 		en.resumeSaving()
 		en.edit(func(c *model.Container) { c.State.Status, c.State.Error = model.StatusDead, err.Error() })
 		e.saveLater(en)
 		return errs.Wrap(err, "remove container %s (it was %s)", c.Name, before)
 	}
-	if err := failpoint.Hit("engine/remove/begin"); err != nil {
-		return fail(err)
-	}
-	if err := e.records.Remove(c.ID); err != nil {
-		return fail(err)
-	}
-	if err := failpoint.Hit("engine/remove/record"); err != nil {
-		return err
-	}
-	e.releaseAll(ctx, c, opts.Volumes)
 	e.index.drop(en)
 	e.publish(c, "destroy", nil)
 	result := model.WaitResult{ExitCode: c.State.ExitCode}
@@ -107,6 +106,18 @@ func (e *Engine) removeLocked(ctx context.Context, en *entry, opts model.RemoveO
 	en.tell(model.WaitRemoved, result)
 	en.tell(model.WaitNextExit, result)
 	return nil
+}
+
+// takeAway gives back what the container holds and removes its directory.
+func (e *Engine) takeAway(ctx context.Context, c *model.Container, volumes bool) error {
+	if err := failpoint.Hit("engine/remove/begin"); err != nil {
+		return err
+	}
+	e.releaseAll(ctx, c, volumes)
+	if err := failpoint.Hit("engine/remove/released"); err != nil {
+		return err
+	}
+	return e.records.Remove(c.ID)
 }
 
 func (en *entry) resumeSaving() {
