@@ -21,3 +21,21 @@ type HostConfigBody struct {
 	KernelMemory    int64 // until 1.41
 	KernelMemoryTCP int64 // until 1.51
 }
+
+// NetworkCreateBody is the body of POST /networks/create as all versions have it together. It lets addresses be strings so
+// that what is wrong can be named.
+type NetworkCreateBody struct {
+	Name       string
+	Driver     string
+	Scope      string
+	EnableIPv4 *bool
+	EnableIPv6 *bool
+	IPAM       *network.IPAM
+	Internal   bool
+	Attachable bool
+	Ingress    bool
+	ConfigOnly bool
+	ConfigFrom *network.ConfigReference
+	Options    map[string]string
+	Labels     map[string]string
+}

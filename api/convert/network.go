@@ -11,24 +11,6 @@ import (
 	"github.com/shoalhq/shoal/model"
 )
 
-// NetworkCreateBody is the body of POST /networks/create as all versions have it together. It lets addresses be strings so
-// that what is wrong can be named.
-type NetworkCreateBody struct {
-	Name       string
-	Driver     string
-	Scope      string
-	EnableIPv4 *bool
-	EnableIPv6 *bool
-	IPAM       *network.IPAM
-	Internal   bool
-	Attachable bool
-	Ingress    bool
-	ConfigOnly bool
-	ConfigFrom *network.ConfigReference
-	Options    map[string]string
-	Labels     map[string]string
-}
-
 // NetworkSpec makes a network's spec of a create body.
 func NetworkSpec(b *NetworkCreateBody, v types.Version) (model.NetworkSpec, error) {
 	s := model.NetworkSpec{Name: b.Name, Driver: b.Driver, Scope: b.Scope, Internal: b.Internal, Attachable: b.Attachable,

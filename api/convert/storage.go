@@ -1,7 +1,7 @@
 package convert
 
 import (
-	"os"
+	"io/fs"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
@@ -84,7 +84,7 @@ func toMount(m *model.Mount) mount.Mount {
 		out.ImageOptions = &mount.ImageOptions{Subpath: o.Subpath}
 	}
 	if o := m.Tmpfs; o != nil {
-		out.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: o.SizeBytes, Mode: os.FileMode(o.Mode), Options: o.Options}
+		out.TmpfsOptions = &mount.TmpfsOptions{SizeBytes: o.SizeBytes, Mode: fs.FileMode(o.Mode), Options: o.Options}
 	}
 	return out
 }

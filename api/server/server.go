@@ -35,17 +35,21 @@ type Server struct {
 	closing chan struct{} // closed when shutting down: ends streams
 	base    context.Context
 	cancel  context.CancelFunc
+	taken   takenOver
+}
 
-	mu       sync.Mutex
-	hijacked map[net.Conn]struct{} // connections taken over by attach and exec
-	streams  sync.WaitGroup        // handlers of those
-	closed   bool
+// takenOver are the connections that attach and exec took from net/http, which no longer looks after them.
+type takenOver struct {
+	mu      sync.Mutex
+	conns   map[net.Conn]struct{}
+	streams sync.WaitGroup // handlers of those
+	closed  bool
 }
 
 // New makes a server with all routes.
 func New(c Config) *Server {
 	s := &Server{b: c.Backends, cfg: c, clock: c.Clock, log: c.Log, mux: http.NewServeMux(),
-		closing: make(chan struct{}), hijacked: map[net.Conn]struct{}{}}
+		closing: make(chan struct{}), taken: takenOver{conns: map[net.Conn]struct{}{}}}
 	if s.clock == nil {
 		s.clock = clock.Real{}
 	}
@@ -82,15 +86,15 @@ func (s *Server) Serve(l net.Listener) error {
 // Shutdown stops accepting, ends event, log, attach and exec streams, and waits for the other requests until ctx ends;
 // then it cuts them off.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.mu.Lock()
-	if !s.closed {
-		s.closed = true
+	s.taken.mu.Lock()
+	if !s.taken.closed {
+		s.taken.closed = true
 		close(s.closing)
 	}
-	for conn := range s.hijacked {
+	for conn := range s.taken.conns {
 		conn.Close()
 	}
-	s.mu.Unlock()
+	s.taken.mu.Unlock()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		s.http.Close()
@@ -98,7 +102,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	s.cancel()
 	done := make(chan struct{})
 	go func() {
-		s.streams.Wait()
+		s.taken.streams.Wait()
 		close(done)
 	}()
 	select {
@@ -110,18 +114,18 @@ func (s *Server) Shutdown(ctx context.Context) error {
 
 // track registers a connection that left net/http's care, until release is called.
 func (s *Server) track(conn net.Conn) (release func(), err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
+	s.taken.mu.Lock()
+	defer s.taken.mu.Unlock()
+	if s.taken.closed {
 		return nil, errs.New(errs.Unavailable, "the daemon is stopping")
 	}
-	s.hijacked[conn] = struct{}{}
-	s.streams.Add(1)
+	s.taken.conns[conn] = struct{}{}
+	s.taken.streams.Add(1)
 	return func() {
-		s.mu.Lock()
-		delete(s.hijacked, conn)
-		s.mu.Unlock()
-		s.streams.Done()
+		s.taken.mu.Lock()
+		delete(s.taken.conns, conn)
+		s.taken.mu.Unlock()
+		s.taken.streams.Done()
 	}, nil
 }
 
