@@ -30,8 +30,7 @@ type Runner interface {
 // CreateOptions say what to create.
 type CreateOptions struct {
 	ID     string
-	Dir    string // of the supervisor; has config.json, serves as bundle
-	Spec   *specs.Spec
+	Dir    string      // of the supervisor; has config.json, serves as bundle
 	Stdio  [3]*os.File // for the program, unless it has a terminal
 	Tty    bool
 	Config *spec.SupervisorConfig

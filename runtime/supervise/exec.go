@@ -117,9 +117,6 @@ func (s *supervisor) startExec(q *spec.Request, conn *os.File, rest []byte) erro
 		s.execs.remove(x, nil)
 		return err
 	}
-	if process.OOMScoreAdj == nil && s.oci.Process != nil {
-		process.OOMScoreAdj = s.oci.Process.OOMScoreAdj
-	}
 	x.proc, err = s.c.Exec(ExecOptions{ID: q.ExecID, Process: &process, Stdio: p.theirs, Tty: q.Tty, Size: [2]uint{q.Height, q.Width}})
 	p.closeTheirs()
 	if err != nil {

@@ -1,11 +1,159 @@
 package supervise
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/runtime/cgroup"
+	"github.com/shoalhq/shoal/runtime/container"
 	"github.com/shoalhq/shoal/runtime/spec"
 )
 
 // pickRunner chooses our own runtime, or the foreign one that the configuration names.
 func pickRunner(cfg *spec.SupervisorConfig) (Runner, error) {
-	return nil, errs.New(errs.Unsupported, "the runtime is not there yet")
+	if cfg.Runtime.Path != "" {
+		return newForeign(cfg.Runtime)
+	}
+	return native{}, nil
+}
+
+// native is our own runtime, in process. Its state is in the supervisor's directory.
+type native struct{}
+
+// stateDir is the runtime's own directory in the supervisor's.
+const stateDir = "runtime"
+
+func (native) Create(o CreateOptions) (Container, error) {
+	rt := container.Open(filepath.Join(o.Dir, stateDir))
+	p, err := rt.Create(container.CreateOptions{ID: o.ID, Bundle: o.Dir, Launch: container.Launch{Stdio: o.Stdio}})
+	if err != nil {
+		return nil, blame(err)
+	}
+	groups, err := rt.Cgroup(o.ID)
+	if err != nil {
+		rt.Delete(o.ID, true)
+		return nil, err
+	}
+	return &nativeContainer{nativeProcess: nativeProcess{p}, rt: rt, id: o.ID, groups: groups}, nil
+}
+
+// Reap deletes the container by force; what was never created needs nothing.
+func (native) Reap(dir string, cfg *spec.SupervisorConfig) error {
+	root := filepath.Join(dir, stateDir)
+	if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return container.Open(root).Delete(cfg.ID, true)
+}
+
+// blame turns the runtime's error into a Failure when the program is at fault.
+func blame(err error) error {
+	if code := container.ExitCode(err); code == errs.ExitNotFound || code == errs.ExitNotExecutable {
+		return &Failure{Code: code, Err: err}
+	}
+	return err
+}
+
+type nativeProcess struct{ p *container.Process }
+
+func (n nativeProcess) Pid() int          { return n.p.Pid }
+func (n nativeProcess) Console() *os.File { return n.p.Console }
+
+type nativeContainer struct {
+	nativeProcess
+	rt     *container.Runtime
+	id     string
+	groups *cgroup.Manager
+}
+
+func (c *nativeContainer) Start() error   { return blame(c.rt.Start(c.id)) }
+func (c *nativeContainer) Destroy() error { return c.rt.Delete(c.id, true) }
+
+func (c *nativeContainer) Exec(o ExecOptions) (Process, error) {
+	process := *o.Process
+	process.Terminal = o.Tty
+	if o.Size[0] > 0 {
+		process.ConsoleSize = &specs.Box{Height: o.Size[0], Width: o.Size[1]}
+	}
+	p, err := c.rt.Exec(c.id, container.ExecOptions{Process: &process, Launch: container.Launch{Stdio: o.Stdio}})
+	if err != nil {
+		return nil, blame(err)
+	}
+	if p.PidFD != nil { // the supervisor opens its own
+		p.PidFD.Close()
+	}
+	return nativeProcess{p}, nil
+}
+
+func (c *nativeContainer) Control() Control {
+	return groupControl{c.groups, func(sig syscall.Signal) error { return c.rt.Kill(c.id, sig, true) }}
+}
+
+// groupControl acts through the cgroup.
+type groupControl struct {
+	*cgroup.Manager
+	signalAll func(syscall.Signal) error
+}
+
+func (c groupControl) Signal(sig syscall.Signal, all bool) error { return c.signalAll(sig) }
+
+func (c groupControl) Freeze(on bool) error {
+	if on {
+		return c.Manager.Freeze()
+	}
+	return c.Thaw()
+}
+
+func (c groupControl) Update(r *specs.LinuxResources) error { return c.Set(r) }
+
+func (c groupControl) OOM() OOM { return groupOOM{c.Manager} }
+
+type groupOOM struct{ m *cgroup.Manager }
+
+func (o groupOOM) Count() uint64 {
+	n, _ := o.m.OOMCount()
+	return n
+}
+
+func (o groupOOM) Watch() (int, func() (uint64, error)) {
+	w, err := o.m.WatchOOM()
+	if err != nil {
+		return -1, nil
+	}
+	return w.FD(), w.Read
+}
+
+// Stats are the figures as the engine knows them. Block device figures have the names of the Docker Engine API.
+func (c groupControl) Stats() (model.Stats, error) {
+	s, err := c.Manager.Stats()
+	if err != nil {
+		return model.Stats{}, err
+	}
+	m := model.Stats{
+		CPU: model.CPUStats{Total: s.CPU.Usage, User: s.CPU.User, System: s.CPU.System, PerCPU: s.CPU.PerCPU,
+			Periods: s.CPU.Periods, Throttled: s.CPU.ThrottledPeriods, ThrottledTime: s.CPU.Throttled},
+		Memory: model.MemoryStats{Usage: s.Memory.Usage, MaxUsage: s.Memory.Peak, Limit: s.Memory.Limit,
+			FailCount: s.Memory.FailCount, Stats: s.Memory.Detail},
+		Pids: model.PidsStats{Current: s.Pids.Current, Limit: s.Pids.Limit},
+	}
+	if len(s.IO) > 0 {
+		m.BlkIO = model.BlkIOStats{}
+	}
+	for _, d := range s.IO {
+		add := func(list, op string, n uint64) {
+			m.BlkIO[list] = append(m.BlkIO[list], model.BlkIOEntry{Major: d.Major, Minor: d.Minor, Op: op, Value: n})
+		}
+		add("io_service_bytes_recursive", "read", d.ReadBytes)
+		add("io_service_bytes_recursive", "write", d.WriteBytes)
+		add("io_serviced_recursive", "read", d.Reads)
+		add("io_serviced_recursive", "write", d.Writes)
+	}
+	return m, nil
 }

@@ -10,7 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/atomicfile"
@@ -27,7 +26,6 @@ const drainTimeout = time.Second
 type supervisor struct {
 	dir  string
 	cfg  spec.SupervisorConfig
-	oci  specs.Spec
 	c    Container
 	init *child
 	door
@@ -96,9 +94,6 @@ func (s *supervisor) create(pick func(*spec.SupervisorConfig) (Runner, error)) e
 		side <- err
 	}()
 	runner, err := pick(&s.cfg)
-	if err == nil {
-		err = readJSON(filepath.Join(s.dir, spec.ConfigFile), &s.oci)
-	}
 	var pipes *pipes
 	if err == nil {
 		pipes, err = makePipes(s.cfg.Tty, s.cfg.OpenStdin, true, true)
@@ -107,7 +102,7 @@ func (s *supervisor) create(pick func(*spec.SupervisorConfig) (Runner, error)) e
 		<-side
 		return err
 	}
-	s.c, err = runner.Create(CreateOptions{ID: s.cfg.ID, Dir: s.dir, Spec: &s.oci, Stdio: pipes.theirs, Tty: s.cfg.Tty, Config: &s.cfg})
+	s.c, err = runner.Create(CreateOptions{ID: s.cfg.ID, Dir: s.dir, Stdio: pipes.theirs, Tty: s.cfg.Tty, Config: &s.cfg})
 	pipes.closeTheirs()
 	if serr := <-side; err == nil && serr != nil {
 		s.c.Destroy()

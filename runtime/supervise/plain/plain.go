@@ -3,10 +3,12 @@
 package plain
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"syscall"
 
@@ -60,10 +62,18 @@ func (runner) Create(o supervise.CreateOptions) (supervise.Container, error) {
 		return nil, err
 	}
 	defer r.Close()
-	args := o.Spec.Process.Args
+	var oci specs.Spec
+	data, err := os.ReadFile(filepath.Join(o.Dir, spec.ConfigFile))
+	if err == nil {
+		err = json.Unmarshal(data, &oci)
+	}
+	if err != nil {
+		return nil, err
+	}
+	args := oci.Process.Args
 	path, err := lookup(args[0])
 	c.gate = err
-	c.process, err = spawn("/proc/self/exe", append([]string{"self", InitVerb, path}, args...), o.Spec.Process.Env, o.Stdio, o.Tty, r)
+	c.process, err = spawn("/proc/self/exe", append([]string{"self", InitVerb, path}, args...), oci.Process.Env, o.Stdio, o.Tty, r)
 	c.start = w
 	if err != nil {
 		return nil, err
