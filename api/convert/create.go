@@ -37,6 +37,7 @@ func FromCreate(b *CreateBody, name, platform string, v types.Version) (model.Cr
 	if err := applyMAC(&req.Spec.Network, b.MacAddress, v, &warnings); err != nil {
 		return model.CreateRequest{}, nil, err
 	}
+	migrateSysctls(&req.Spec, v)
 	warnings = append(warnings, ignored(cfg, hc, v)...)
 	return req, warnings, nil
 }

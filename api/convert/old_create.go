@@ -2,6 +2,7 @@ package convert
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -142,6 +143,49 @@ func applyMAC(n *model.ContainerNetworkSpec, mac string, v types.Version, warnin
 		*warnings = append(*warnings, "MacAddress of the whole container is deprecated; set it in NetworkingConfig.EndpointsConfig")
 	}
 	return nil
+}
+
+// migrateSysctls moves sysctls of eth0 to the endpoint that becomes it, as clients before 1.48 expect: in a container's
+// namespace the interface's name is not known before it is connected.
+func migrateSysctls(s *model.ContainerSpec, v types.Version) {
+	if v >= 48 {
+		return
+	}
+	var moved []string
+	kept := map[string]string{}
+	for key, value := range s.Isolation.Sysctls {
+		parts := strings.Split(key, ".")
+		if len(parts) >= 5 && parts[0] == "net" && parts[3] == "eth0" {
+			parts[3] = "IFNAME"
+			moved = append(moved, strings.Join(parts, ".")+"="+value)
+			continue
+		}
+		kept[key] = value
+	}
+	n := &s.Network
+	if len(moved) == 0 || n.Mode == "host" || n.Mode == "none" || strings.HasPrefix(n.Mode, "container:") {
+		return
+	}
+	slices.Sort(moved)
+	name := n.Mode
+	if name == "" {
+		name = "default"
+	}
+	ep := n.Endpoints[name]
+	opts := maps.Clone(ep.DriverOpts)
+	if opts == nil {
+		opts = map[string]string{}
+	}
+	if had := opts[model.OptEndpointSysctls]; had != "" {
+		moved = append([]string{had}, moved...)
+	}
+	opts[model.OptEndpointSysctls] = strings.Join(moved, ",")
+	ep.DriverOpts = opts
+	if n.Endpoints == nil {
+		n.Endpoints = map[string]model.EndpointSpec{}
+	}
+	n.Endpoints[name] = ep
+	s.Isolation.Sysctls = kept
 }
 
 // ignored names what the request sets and a Linux host has no use for.

@@ -54,6 +54,12 @@ func TestOldCreates(t *testing.T) {
 		}},
 		{`{"Image":"i","HostConfig":{"PortBindings":{"80/tcp":[{"HostPort":"99999"}]}}}`, 52, "99999", nil},
 		{`{"Image":"i","HostConfig":{"PortBindings":{"0/tcp":null}}}`, 52, "0/tcp", nil},
+		{`{"Image":"i","HostConfig":{"Sysctls":{"net.ipv4.conf.eth0.log_martians":"1","kernel.x":"2"}}}`, 46, "", func(r model.CreateRequest, _ []string) bool {
+			return r.Spec.Network.Endpoints["default"].DriverOpts[model.OptEndpointSysctls] == "net.ipv4.conf.IFNAME.log_martians=1" && len(r.Spec.Isolation.Sysctls) == 1
+		}},
+		{`{"Image":"i","HostConfig":{"Sysctls":{"net.ipv4.conf.eth0.log_martians":"1"}}}`, 48, "", func(r model.CreateRequest, _ []string) bool {
+			return len(r.Spec.Isolation.Sysctls) == 1
+		}},
 		{`{}`, 56, "no container configuration", nil},
 	} {
 		var b CreateBody

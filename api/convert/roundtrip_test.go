@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -11,6 +12,8 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/shoalhq/shoal/model"
 )
 
 // filler gives every field of a value a distinct value, so that one that is lost or mixed up shows.
@@ -36,6 +39,25 @@ func (f *filler) fill(t *testing.T, v reflect.Value, path string) {
 			host += fmt.Sprintf("-%d", 2000+f.n)
 		}
 		v.Set(reflect.ValueOf(network.PortBinding{HostIP: netip.AddrFrom4([4]byte{127, 0, 0, byte(f.n)}), HostPort: host}))
+		return
+	case reflect.TypeFor[model.Port]():
+		v.Set(reflect.ValueOf(model.Port{Number: uint16(f.n), Proto: []model.Proto{"tcp", "udp", "sctp"}[f.n%3]}))
+		return
+	case reflect.TypeFor[netip.Prefix]():
+		v.Set(reflect.ValueOf(netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, byte(f.n), 0}), 24)))
+		return
+	case reflect.TypeFor[model.MAC]():
+		v.Set(reflect.ValueOf(model.MAC{2, 0, 0, 1, byte(f.n >> 8), byte(f.n)}))
+		return
+	case reflect.TypeFor[model.NameSpec]():
+		v.Set(reflect.ValueOf(model.NameSpec{DNS: []string{"10.0.0.1", "fd00::1"}, DNSOptions: []string{"o"}, DNSSearch: []string{"s"}, ExtraHosts: []string{"h:1.2.3.4"}}))
+		return
+	case reflect.TypeFor[[]model.Mount]():
+		v.Set(reflect.ValueOf([]model.Mount{
+			{Type: "bind", Source: "/a", Target: "/b", ReadOnly: true, Consistency: "c", Bind: &model.BindOptions{Propagation: "p", NonRecursive: true, CreateMountpoint: true, ReadOnlyNonRecursive: true, ReadOnlyForceRecursive: true}},
+			{Type: "volume", Volume: &model.VolumeOptions{NoCopy: true, Labels: map[string]string{"a": "b"}, Subpath: "s", HasDriver: true, DriverName: "d", DriverOptions: map[string]string{"c": "d"}}},
+			{Type: "image", Image: &model.ImageMountOptions{Subpath: "s"}},
+			{Type: "tmpfs", Tmpfs: &model.TmpfsOptions{SizeBytes: 5, Mode: 6, Options: [][]string{{"a", "b"}}}}}))
 		return
 	case reflect.TypeFor[network.HardwareAddr]():
 		v.Set(reflect.ValueOf(network.HardwareAddr{2, 0, 0, 0, byte(f.n >> 8), byte(f.n)}))
@@ -178,5 +200,28 @@ func TestUpdateLosesNothing(t *testing.T) {
 	}
 	if got.Restart.Name != string(u.RestartPolicy.Name) || got.Restart.MaxRetries != u.RestartPolicy.MaximumRetryCount {
 		t.Error("restart policy lost")
+	}
+}
+
+// Everything that the engine's spec can say reaches the client and comes back, but for what the API has no words for.
+func TestSpecLosesNothing(t *testing.T) {
+	var spec model.ContainerSpec
+	f := &filler{}
+	f.fill(t, reflect.ValueOf(&spec).Elem(), "Spec")
+	spec.Network.MacAddress = ""
+	for i := range spec.Network.Publish {
+		b := &spec.Network.Publish[i]
+		b.HostPort, b.HostPortEnd, b.Sources = uint16(100+i), uint16(200+i), nil
+	}
+	slices.SortFunc(spec.Network.Publish, func(a, b model.PortBinding) int { return comparePorts(a.Port, b.Port) })
+	slices.SortFunc(spec.Network.Exposed, comparePorts)
+	c := model.Container{Spec: spec, Image: model.ContainerImage{Ref: "i"}}
+	cfg, hc, nc := ToConfig(&c), ToHostConfig(&spec), ToNetworkingConfig(&spec.Network)
+	got, err := Spec(cfg, hc, nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(spec, got, comparers...); diff != "" {
+		t.Errorf("(-had +kept):\n%s", diff)
 	}
 }

@@ -40,6 +40,8 @@ func TestDockerCommandLine(t *testing.T) {
 	}{
 		{"version --format {{.Server.Version}}/{{.Server.APIVersion}}", "", `^0.0-test/1\.56`, 0},
 		{"info --format {{.Containers}}/{{.Driver}}", "", "^6/overlay2", 0},
+		{"version", "", "API version: +1.56 .minimum version 1.24", 0},
+		{"info", "", "Storage Driver: overlay2", 0},
 		{"run -i --name a whoami say hello", "typed\n", "say hello\nto stderr\ntyped\n", 7},
 		{"ps -a --format {{.Names}}:{{.Command}}:{{.Status}}", "", `^a:"say hello":Exited \(7\)`, 0},
 		{"inspect a --format {{.Name}}-{{.State.ExitCode}}", "", "^/a-7", 0},

@@ -79,7 +79,7 @@ func (s *Server) imageList(w http.ResponseWriter, r *http.Request, v types.Versi
 }
 
 func (s *Server) imageInspect(w http.ResponseWriter, r *http.Request, v types.Version, name string) error {
-	img, err := s.b.Images.Inspect(r.Context(), name)
+	img, err := s.image(r, name, v >= 49)
 	if err != nil {
 		return err
 	}
@@ -87,11 +87,30 @@ func (s *Server) imageInspect(w http.ResponseWriter, r *http.Request, v types.Ve
 }
 
 func (s *Server) imageHistory(w http.ResponseWriter, r *http.Request, v types.Version, name string) error {
-	img, err := s.b.Images.Inspect(r.Context(), name)
+	img, err := s.image(r, name, v >= 48)
 	if err != nil {
 		return err
 	}
 	return writeJSON(w, http.StatusOK, convert.ImageHistory(&img))
+}
+
+// image finds an image and, where the version has that parameter, checks that it is of the platform asked for.
+func (s *Server) image(r *http.Request, name string, hasPlatform bool) (model.Image, error) {
+	img, err := s.b.Images.Inspect(r.Context(), name)
+	if err != nil || !hasPlatform {
+		return img, err
+	}
+	want, err := platforms(r.URL.Query()["platform"])
+	if err != nil {
+		return img, err
+	}
+	if len(want) > 0 {
+		got := img.Platform.String()
+		if got != want[0] && !strings.HasPrefix(got, want[0]+"/") {
+			return img, errs.New(errs.NotFound, "image %s is here for %s, not for %s; load or pull it for that platform", name, got, want[0])
+		}
+	}
+	return img, nil
 }
 
 func (s *Server) imageTag(w http.ResponseWriter, r *http.Request, v types.Version, name string) error {

@@ -41,9 +41,6 @@ func (s *Server) attach(w http.ResponseWriter, r *http.Request, v types.Version)
 	if err != nil {
 		return err
 	}
-	if !o.Stream && !o.Logs {
-		return errs.New(errs.Invalid, "attach to %s: choose stream=1 for what it prints from now on, logs=1 for what it printed before, or both", ref)
-	}
 	// Taken over, the request's context no longer follows the connection.
 	ctx, cancel := s.untilClosing(context.WithoutCancel(r.Context()))
 	defer cancel()
