@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -36,6 +37,9 @@ type App struct {
 
 // Main runs the command line with the arguments after the program's name and gives the exit code.
 func Main(args []string, std Streams) int {
+	if len(args) > 0 && args[0] == "help" {
+		args = append(slices.Clone(args[1:]), "--help")
+	}
 	app := &App{Streams: std, args: args}
 	root := app.root()
 	root.SetArgs(args)

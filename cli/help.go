@@ -91,24 +91,29 @@ func writeVerbs(w io.Writer, title string, list []verb, want func(verb) bool) {
 	}
 }
 
-// alsoKnownAs lists all the ways to call a command, as `docker container ls` is `docker ps`.
+// alsoKnownAs lists all the ways to call a command, as `container ls` is `ps`; nil when there is one only.
 func alsoKnownAs(cmd *cobra.Command) []string {
-	var out []string
-	name := cmd.Name()
+	if !cmd.HasParent() {
+		return nil
+	}
+	noun := ""
+	if cmd.Parent().HasParent() {
+		noun = cmd.Parent().Name()
+	}
 	for _, v := range verbs() {
-		if v.group == nil {
-			continue
-		}
 		for _, sub := range v.group {
-			if twin := twinOf(v.name, sub.name); sub.make != nil && (cmd.HasParent() && cmd.Parent().Name() == v.name && sub.is(name) || !cmd.Parent().HasParent() && twin == name) {
-				for _, n := range append([]string{sub.name}, sub.aliases...) {
-					out = append(out, "shoal "+v.name+" "+n)
-				}
-				if twin != "" {
-					out = append(out, "shoal "+twin)
-				}
-				return out
+			twin := twinOf(v.name, sub.name)
+			if !(noun == v.name && sub.name == cmd.Name()) && !(noun == "" && twin == cmd.Name()) {
+				continue
 			}
+			var out []string
+			for _, n := range append([]string{sub.name}, sub.aliases...) {
+				out = append(out, "shoal "+v.name+" "+n)
+			}
+			if twin != "" {
+				out = append(out, "shoal "+twin)
+			}
+			return out
 		}
 	}
 	return nil

@@ -62,23 +62,21 @@ func (a *App) root() *cobra.Command {
 	return root
 }
 
-// fill adds to parent the commands that the words on the command line lead to: one where the word is known, else all.
+// fill adds to parent the commands that the words on the command line lead to: one where the word is known.
 func (a *App) fill(parent *cobra.Command, list []verb, words []string) {
-	if len(words) > 0 {
-		for _, v := range list {
-			if v.is(words[0]) {
-				parent.AddCommand(a.build(v, words[1:]))
-				return
-			}
-		}
-		if !strings.HasPrefix(words[0], "__") && words[0] != "completion" && words[0] != "help" {
-			return // unknown; the parent says so, from the list
-		}
-	}
 	if len(words) == 0 {
 		return // the help is written from the list
 	}
 	for _, v := range list {
+		if v.is(words[0]) {
+			parent.AddCommand(a.build(v, words[1:]))
+			return
+		}
+	}
+	if !strings.HasPrefix(words[0], "__") {
+		return // unknown; the parent says so, from the list
+	}
+	for _, v := range list { // shell completion may ask for any
 		parent.AddCommand(a.build(v, words))
 	}
 }
@@ -226,4 +224,14 @@ func distance(a, b string) int {
 		prev2, prev = prev, cur
 	}
 	return prev[len(b)]
+}
+
+// renamed makes a verb that has another name under its noun: ps is container ls.
+func renamed(name string, make func(*App) *cobra.Command) func(*App) *cobra.Command {
+	return func(a *App) *cobra.Command {
+		cmd := make(a)
+		_, rest, _ := strings.Cut(cmd.Use, " ")
+		cmd.Use = name + " " + rest
+		return cmd
+	}
 }
