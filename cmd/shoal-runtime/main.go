@@ -1,0 +1,22 @@
+// Command shoal-runtime is the OCI runtime and, with the verb supervise, the process that parents one container. Executed
+// by itself as shoal-init it becomes a container's first process.
+package main
+
+import (
+	"os"
+
+	"github.com/shoalhq/shoal/runtime/initproc"
+	"github.com/shoalhq/shoal/runtime/ocicli"
+	"github.com/shoalhq/shoal/runtime/supervise"
+)
+
+func main() {
+	// Before anything else: this process is inside a container already.
+	if os.Args[0] == initproc.Name {
+		initproc.Main(os.Args)
+	}
+	if len(os.Args) > 1 && os.Args[1] == "supervise" {
+		os.Exit(supervise.Main(os.Args[2:]))
+	}
+	os.Exit(ocicli.Main(os.Args[1:]))
+}

@@ -1,0 +1,139 @@
+package initproc
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strconv"
+	"strings"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/errs"
+)
+
+const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+func envValue(env []string, key string) (string, bool) {
+	for i := len(env) - 1; i >= 0; i-- {
+		if k, v, ok := strings.Cut(env[i], "="); ok && k == key {
+			return v, true
+		}
+	}
+	return "", false
+}
+
+// completeEnv adds HOME, from the container's passwd file, when the configuration has none.
+func completeEnv(p *specs.Process) {
+	if home, ok := envValue(p.Env, "HOME"); !ok || home == "" {
+		p.Env = append(p.Env, "HOME="+homeOf(p.User.UID))
+	}
+}
+
+// maxPasswd bounds how much of the container's passwd file is read.
+const maxPasswd = 4 << 20
+
+func homeOf(uid uint32) string {
+	f, err := os.OpenFile("/etc/passwd", os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return "/"
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
+		return "/"
+	}
+	lines := bufio.NewScanner(io.LimitReader(f, maxPasswd))
+	want := strconv.FormatUint(uint64(uid), 10)
+	for lines.Scan() {
+		fields := strings.Split(lines.Text(), ":")
+		if len(fields) >= 6 && fields[2] == want && strings.HasPrefix(fields[5], "/") {
+			return fields[5]
+		}
+	}
+	return "/"
+}
+
+// lookPath finds the program as a shell would. Its errors have the wording of Go's os/exec, which clients of the Docker
+// API match on to tell 126 and 127.
+func lookPath(p *specs.Process) (string, error) {
+	name := p.Args[0]
+	if strings.Contains(name, "/") {
+		file := name
+		if !path.IsAbs(file) {
+			file = path.Join(p.Cwd, file)
+		}
+		if err := executable(file); err != nil {
+			return "", programErr(err, name)
+		}
+		return file, nil
+	}
+	search, ok := envValue(p.Env, "PATH")
+	if !ok {
+		search = defaultPath
+	}
+	denied := false
+	for dir := range strings.SplitSeq(search, ":") {
+		if dir == "" {
+			dir = "."
+		}
+		if !path.IsAbs(dir) {
+			dir = path.Join(p.Cwd, dir)
+		}
+		err := executable(path.Join(dir, name))
+		if err == nil {
+			return path.Join(dir, name), nil
+		}
+		denied = denied || errors.Is(err, fs.ErrPermission)
+	}
+	if denied {
+		return "", errs.New(errs.Forbidden, "exec: %q: permission denied", name)
+	}
+	return "", errs.New(errs.NotFound, "exec: %q: executable file not found in $PATH", name)
+}
+
+func executable(file string) error {
+	st, err := os.Stat(file)
+	switch {
+	case err != nil:
+		return err
+	case st.IsDir():
+		return unix.EISDIR
+	case st.Mode()&0o111 == 0:
+		return fs.ErrPermission
+	}
+	return nil
+}
+
+func programErr(err error, name string) error {
+	kind := errs.Invalid
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+		kind = errs.NotFound
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EISDIR):
+		kind = errs.Forbidden
+	}
+	return errs.New(kind, "exec: %q: %w", name, err)
+}
+
+// execErr explains what execve(2) said.
+func execErr(program string, err error) error {
+	hint, kind := "", errs.Forbidden
+	switch err {
+	case unix.ENOENT:
+		kind, hint = errs.NotFound, "; the program is there, but the interpreter or dynamic loader it names is not"
+	case unix.ENOEXEC:
+		hint = "; it is no program of this machine's architecture, or a script without a #! line"
+	case unix.EACCES:
+		hint = "; it is not executable for the container's user, or lies on a mount with noexec"
+	case unix.E2BIG:
+		kind, hint = errs.Invalid, "; the arguments and environment are too large"
+	case unix.ENOMEM, unix.EAGAIN:
+		kind = errs.Exhausted
+	}
+	return errs.As(kind, fmt.Errorf("exec %s: %w%s", program, err, hint))
+}

@@ -1,0 +1,142 @@
+package privilege
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/errs"
+)
+
+// capNames are the capabilities by number, as linux/capability.h has them.
+var capNames = [...]string{"CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP",
+	"LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST", "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE",
+	"SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE", "SYS_RESOURCE", "SYS_TIME",
+	"SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG",
+	"WAKE_ALARM", "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE"}
+
+// CapNames lists the capabilities this runtime knows, as "CAP_X".
+func CapNames() []string {
+	names := make([]string, len(capNames))
+	for i, n := range capNames {
+		names[i] = "CAP_" + n
+	}
+	return names
+}
+
+// Caps are the five sets as bits. Known is false where the configuration had none: then nothing is changed.
+type Caps struct {
+	Known                                                bool
+	Bounding, Effective, Permitted, Inheritable, Ambient uint64
+}
+
+// ParseCaps turns names into bits. Names this kernel or this runtime does not know cannot be granted and are left out,
+// as a newer engine may name newer capabilities; they are returned for a warning.
+func ParseCaps(c *specs.LinuxCapabilities) (Caps, []string) {
+	if c == nil {
+		return Caps{}, nil
+	}
+	var unknown []string
+	bits := func(names []string) uint64 {
+		var set uint64
+		for _, name := range names {
+			n := capNumber(name)
+			if n < 0 || n > lastCap() {
+				unknown = append(unknown, name)
+				continue
+			}
+			set |= 1 << n
+		}
+		return set
+	}
+	return Caps{Known: true, Bounding: bits(c.Bounding), Effective: bits(c.Effective), Permitted: bits(c.Permitted),
+		Inheritable: bits(c.Inheritable), Ambient: bits(c.Ambient)}, unknown
+}
+
+func capNumber(name string) int {
+	name = strings.TrimPrefix(strings.ToUpper(name), "CAP_")
+	for i, n := range capNames {
+		if n == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// lastCap asks the kernel once which capability is its last.
+var lastCap = sync.OnceValue(func() int {
+	data, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	if err == nil {
+		if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
+			return n
+		}
+	}
+	last := 0
+	for i := range capNames {
+		if ok, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(i), 0, 0, 0); err == nil && ok >= 0 {
+			last = i
+		}
+	}
+	return last
+})
+
+// dropBounding takes all capabilities out of the bounding set which the container must never gain.
+func (c *Caps) dropBounding() error {
+	if !c.Known {
+		return nil
+	}
+	for n := 0; n < 64; n++ {
+		if c.Bounding&(1<<n) != 0 {
+			continue
+		}
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(n), 0, 0, 0)
+		if err == unix.EINVAL {
+			return nil // past the kernel's last
+		}
+		if err != nil {
+			return fmt.Errorf("drop capability %d from the bounding set: %w", n, err)
+		}
+	}
+	return nil
+}
+
+// set applies the other sets to this thread.
+func (c *Caps) set() error {
+	if !c.Known {
+		return nil
+	}
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	data := [2]unix.CapUserData{
+		{Effective: uint32(c.Effective), Permitted: uint32(c.Permitted), Inheritable: uint32(c.Inheritable)},
+		{Effective: uint32(c.Effective >> 32), Permitted: uint32(c.Permitted >> 32), Inheritable: uint32(c.Inheritable >> 32)},
+	}
+	if err := unix.Capset(&header, &data[0]); err != nil {
+		return errs.New(errs.Forbidden, "set capabilities: %w; effective must be within permitted, and permitted within what the runtime itself has", err)
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); err != nil && err != unix.EINVAL {
+		return fmt.Errorf("clear the ambient capabilities: %w", err)
+	}
+	for n := 0; n < len(capNames); n++ {
+		if c.Ambient&(1<<n) == 0 {
+			continue
+		}
+		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n), 0, 0); err != nil {
+			return errs.New(errs.Invalid, "raise ambient capability CAP_%s: %w; it must be in the permitted and the inheritable set", capNames[n], err)
+		}
+	}
+	return nil
+}
+
+// AllCaps are those this process has permitted: what --privileged in exec grants.
+func AllCaps() []string {
+	var names []string
+	for i := 0; i <= lastCap() && i < len(capNames); i++ {
+		names = append(names, "CAP_"+capNames[i])
+	}
+	return names
+}
