@@ -1,0 +1,52 @@
+package doctor
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// WriteText prints findings for people, the worst first; nothing to say is said as well.
+func WriteText(w io.Writer, findings []Finding) error {
+	var b strings.Builder
+	counts := map[Severity]int{}
+	for _, f := range findings {
+		counts[f.Severity]++
+		fmt.Fprintf(&b, "%-7s  %s\n", f.Severity, f.Code)
+		fmt.Fprintf(&b, "         cause:   %s\n", f.Cause)
+		fmt.Fprintf(&b, "         fix:     %s\n", f.Fix)
+		if len(f.Affects) > 0 {
+			fmt.Fprintf(&b, "         affects: %s\n", strings.Join(f.Affects, "; "))
+		}
+		b.WriteString("\n")
+	}
+	switch {
+	case len(findings) == 0:
+		b.WriteString("This host has everything that Shoal uses.\n")
+	case counts[Error] > 0:
+		fmt.Fprintf(&b, "%d errors, %d warnings, %d notes: containers will not run as they should before the errors are fixed.\n",
+			counts[Error], counts[Warning], counts[Info])
+	default:
+		fmt.Fprintf(&b, "No errors, %d warnings, %d notes: containers run.\n", counts[Warning], counts[Info])
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// Report is the JSON form.
+type Report struct {
+	Findings []Finding `json:"findings"`
+	Facts    Facts     `json:"facts"`
+}
+
+// WriteJSON prints findings and facts for programs.
+func WriteJSON(w io.Writer, r Report) error {
+	if r.Findings == nil {
+		r.Findings = []Finding{}
+	}
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	e.SetEscapeHTML(false)
+	return e.Encode(r)
+}
