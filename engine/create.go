@@ -196,9 +196,7 @@ func (e *Engine) build(ctx context.Context, c *model.Container, undo func(func()
 	if err := e.fillVolumes(ctx, c); err != nil {
 		return err
 	}
-	if err := e.createFiles(c, dir); err != nil {
-		return err
-	}
+	e.nameFiles(c)
 	c.Runtime.LogPath = logPath(c, dir)
 	if err := failpoint.Hit("engine/create/record"); err != nil {
 		return err
@@ -227,17 +225,29 @@ func (e *Engine) fillVolumes(ctx context.Context, c *model.Container) error {
 	return nil
 }
 
-// createFiles makes the files that are bound into the container; their content is settled at each start.
-func (e *Engine) createFiles(c *model.Container, dir string) error {
+// nameFiles says where the files are that are bound into the container for name resolution. They are on tmpfs, because
+// every start makes them anew.
+func (e *Engine) nameFiles(c *model.Container) {
 	if strings.HasPrefix(c.Spec.Network.Mode, "container:") {
-		return nil // it gets those of the container whose network it shares
+		return // it gets those of the container whose network it shares
 	}
+	dir := e.records.RunDir(c.ID)
 	c.Runtime.HostnamePath = filepath.Join(dir, "hostname")
 	c.Runtime.HostsPath = filepath.Join(dir, "hosts")
 	c.Runtime.ResolvConfPath = filepath.Join(dir, "resolv.conf")
+}
+
+// makeNameFiles makes them before a start, so that they can be bound; the addresses come later.
+func (e *Engine) makeNameFiles(c *model.Container) error {
+	if err := e.records.MakeRunDir(c.ID); err != nil {
+		return err
+	}
 	for path, content := range map[string]string{
 		c.Runtime.HostnamePath: c.Spec.Network.Hostname + "\n", c.Runtime.HostsPath: "", c.Runtime.ResolvConfPath: "",
 	} {
+		if path == "" {
+			continue
+		}
 		if err := writeInPlace(path, []byte(content)); err != nil {
 			return err
 		}

@@ -83,7 +83,7 @@ func Open(ctx context.Context, cfg Config, ports Ports, defaults Defaults) (*Eng
 	if cfg.Names == nil {
 		cfg.Names = randomName
 	}
-	records, err := record.Open(cfg.Root)
+	records, err := record.Open(cfg.Root, cfg.ExecRoot)
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +140,7 @@ func (e *Engine) Close(ctx context.Context) error {
 	}
 	e.cancel()
 	e.background.Wait()
+	defer e.records.Close()
 	for _, en := range e.index.all() {
 		if serr := e.flush(en); serr != nil && err == nil {
 			err = serr

@@ -17,6 +17,7 @@ type entry struct {
 	gate chan struct{}
 	cur  atomic.Pointer[model.Container]
 	save saver
+	kept atomic.Int32 // not zero: the container is not removed at its end, because it is being restarted
 
 	mu        sync.Mutex // guards what follows, never held across a call
 	task      Task

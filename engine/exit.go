@@ -55,7 +55,7 @@ func (e *Engine) exited(en *entry, t Task, run uint64) {
 		"exitCode":     strconv.Itoa(exit.Code),
 		"execDuration": strconv.Itoa(int(max(0, at.Sub(c.State.StartedAt)).Seconds())),
 	})
-	remove := c.Spec.Options.AutoRemove && !e.closing.Load()
+	remove := c.Spec.Options.AutoRemove && en.kept.Load() == 0 && !e.closing.Load()
 	if !remove {
 		e.saveLater(en)
 	}

@@ -46,9 +46,12 @@ type fakeVolume struct {
 }
 
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, root: t.TempDir(), faults: map[string]error{}, images: map[string]model.Image{}, users: map[string]string{},
+	w := &world{t: t, faults: map[string]error{}, images: map[string]model.Image{}, users: map[string]string{},
 		volumes: map[string]*fakeVolume{}, attached: map[string]NetworkAttach{}, tasks: map[string]*fakeTask{},
 		passwd: map[string]string{"/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/srv:/bin/sh\n", "/etc/group": "root:x:0:\nweb:x:33:\nlog:x:7:web\n"}}
+	if t.Name() != "" {
+		w.root = t.TempDir()
+	}
 	w.images["busy"] = model.Image{ID: "sha256:" + strings.Repeat("ab", 32), RepoTags: []string{"busy:latest"}, Platform: model.Platform{OS: "linux", Architecture: "amd64"},
 		Config: model.ImageConfig{Cmd: []string{"sh"}, Env: []string{"PATH=/bin", "A=image"}, Labels: map[string]string{"from": "image"}, ExposedPorts: []string{"80/tcp"}}}
 	w.images["data"] = model.Image{ID: "sha256:" + strings.Repeat("cd", 32), RepoTags: []string{"data:latest"}, Platform: model.Platform{OS: "linux", Architecture: "amd64"},
@@ -77,6 +80,7 @@ func (w *world) die(e *Engine) {
 	}
 	e.cancel()
 	e.background.Wait()
+	e.records.Close()
 }
 
 func (w *world) fault(name string) error {
@@ -141,8 +145,10 @@ func (w *world) empty(t testing.TB) {
 			t.Errorf("volume %s left: users %v, mounts %v", name, v.users, v.mounts)
 		}
 	}
-	if dirs, _ := os.ReadDir(filepath.Join(w.root, "lib", "containers")); len(dirs) != 0 {
-		t.Errorf("%d container directories left", len(dirs))
+	for _, where := range []string{"lib", "run"} {
+		if dirs, _ := filepath.Glob(filepath.Join(w.root, where, "containers", "[0-9a-f]*")); len(dirs) != 0 {
+			t.Errorf("%d container directories left in %s", len(dirs), where)
+		}
 	}
 }
 

@@ -215,6 +215,9 @@ func (e *Engine) settleEnded(f found) {
 	} else if was == model.StatusRestarting {
 		c = f.en.edit(func(c *model.Container) { c.State.Status = model.StatusExited })
 	}
+	if c.Network.SandboxKey != "" || c.Network.Endpoints != nil { // a start was cut off
+		c = f.en.edit(func(c *model.Container) { c.Network = model.NetworkState{} })
+	}
 	switch {
 	case was == model.StatusRemoving || c.Spec.Options.AutoRemove && (missed || was == model.StatusExited):
 		e.goBackground(func(ctx context.Context) { e.finishRemoval(ctx, f.en) })

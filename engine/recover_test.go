@@ -270,7 +270,7 @@ func (h *history) check(seed uint64, step string) {
 		}
 		names[v.Name] = true
 	}
-	dirs, _ := filepath.Glob(filepath.Join(h.w.root, "lib", "containers", "*"))
+	dirs, _ := filepath.Glob(filepath.Join(h.w.root, "lib", "containers", "[0-9a-f]*"))
 	if len(dirs) != len(names) {
 		h.t.Errorf("seed %d, after %q: %d directories of %d containers: %s", seed, step, len(dirs), len(names), strings.Join(dirs, " "))
 	}

@@ -130,6 +130,9 @@ func (e *Engine) launch(ctx context.Context, en *entry, c *model.Container, gate
 	}
 	net := e.prepareNetwork(ctx, c)
 	u.Add(net.undo)
+	if err := e.makeNameFiles(c); err != nil {
+		return nil, model.NetworkState{}, err
+	}
 	plan, err := e.plan(ctx, c, u.Add)
 	if err != nil {
 		return nil, model.NetworkState{}, err
@@ -154,7 +157,7 @@ func (e *Engine) launch(ctx context.Context, en *entry, c *model.Container, gate
 		// From the next step on the container may run though the daemon dies: what the supervisor cannot tell, the
 		// addresses and ports, must be on disk by then.
 		en.edit(func(c *model.Container) { c.Network = state })
-		if err := e.saveState(en, false); err != nil {
+		if err := e.records.SaveNetwork(en.get()); err != nil {
 			return err
 		}
 		if err := failpoint.Hit("engine/start/created"); err != nil {

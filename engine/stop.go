@@ -219,11 +219,8 @@ func (e *Engine) Restart(ctx context.Context, ref string, opts model.StopOptions
 		return err
 	}
 	// The container's own removal at its end must not come between.
-	autoRemove := en.get().Spec.Options.AutoRemove
-	if autoRemove {
-		en.edit(func(c *model.Container) { c.Spec.Options.AutoRemove = false })
-		defer en.edit(func(c *model.Container) { c.Spec.Options.AutoRemove = true })
-	}
+	en.kept.Add(1)
+	defer en.kept.Add(-1)
 	if err := e.stop(ctx, en, opts, stopForRestart); err != nil && !errs.Is(err, errs.NotModified) {
 		return err
 	}

@@ -194,7 +194,9 @@ func (e *Engine) connectNow(ctx context.Context, en *entry, next *model.Containe
 			c.Network.Ports = att.Ports
 		}
 	})
-	e.saveLater(en)
+	if err := e.records.SaveNetwork(c); err != nil {
+		return err
+	}
 	for _, ep := range att.Endpoints {
 		e.publishNetwork("connect", c.ID, ep, e.driverOf(ep))
 	}
@@ -241,7 +243,9 @@ func (e *Engine) DisconnectNetwork(ctx context.Context, network, ref string, for
 			c.Network.Endpoints = maps.Clone(c.Network.Endpoints)
 			delete(c.Network.Endpoints, name)
 		})
-		e.saveLater(en)
+		if err := e.records.SaveNetwork(c); err != nil {
+			return err
+		}
 		e.publishNetwork("disconnect", c.ID, ep, e.driverOf(ep))
 		if err := e.writeNameFiles(c, c.Network); err != nil {
 			return err

@@ -1,16 +1,19 @@
 // Package record keeps the containers' records on disk, so that a crash or a power cut at any instruction costs at most
 // the newest change. It must not know what the records mean.
 //
-// A container has a directory ROOT/containers/ID:
+// A container has a directory ROOT/containers/ID, and one on tmpfs, EXECROOT/containers/ID:
 //
-//	container.json  what was asked and decided: written by create, rename, update; durable unless the container is
-//	                removed at its end anyway
+//	container.json  what was asked and decided: written by create, rename, update; durable
 //	state.json      what became of it: written often and without waiting for the disk. When a power cut loses it, the
 //	                container is found as ended with an unknown exit code; the container itself is never lost.
+//	network.json    its addresses and ports, always on tmpfs: they mean nothing after a restart of the machine
 //	upper, work     the writable layer
-//	hosts, hostname, resolv.conf, logs
 //
-// A record that cannot be read is set aside whole, as ROOT/damaged/ID.
+// A container that is removed at its end has all its records on tmpfs, because it must not outlive a restart of the
+// machine anyway. A record that cannot be read is set aside whole, as ROOT/damaged/ID.
+//
+// Making a directory on disk can take a millisecond (ext4 looks for a good place for each), so that a few directories
+// with empty writable layers are kept ready, and a create renames one.
 package record
 
 import (
@@ -37,16 +40,25 @@ const version = 1
 const (
 	specFile   = "container.json"
 	stateFile  = "state.json"
+	netFile    = "network.json"
 	removeMark = ".removing-"
+	blankMark  = ".blank-"
 	// UpperDir and WorkDir are the directories of the writable layer inside a container's directory.
 	UpperDir = "upper"
 	WorkDir  = "work"
 )
 
+// blanks is how many empty directories are kept ready.
+const blanks = 4
+
 // Store is the records of one daemon.
 type Store struct {
 	dir     string // ROOT/containers
 	damaged string // ROOT/damaged
+	run     string // EXECROOT/containers
+	blank   chan string
+	filling sync.Mutex // one goroutine makes blanks at a time
+	work    sync.WaitGroup
 }
 
 // Damage names a record that was set aside.
@@ -62,22 +74,46 @@ type specRecord struct {
 }
 
 type stateRecord struct {
-	Version int                `json:"version"`
-	State   model.State        `json:"state"`
-	Network model.NetworkState `json:"network"`
+	Version int         `json:"version"`
+	State   model.State `json:"state"`
 }
 
 // Open makes the directories.
-func Open(root string) (*Store, error) {
-	s := &Store{dir: filepath.Join(root, "containers"), damaged: filepath.Join(root, "damaged")}
-	if err := os.MkdirAll(s.dir, 0o710); err != nil {
-		return nil, errs.Wrap(err, "open the container records")
+func Open(root, execRoot string) (*Store, error) {
+	s := &Store{dir: filepath.Join(root, "containers"), damaged: filepath.Join(root, "damaged"),
+		run: filepath.Join(execRoot, "containers"), blank: make(chan string, blanks)}
+	for _, dir := range []string{s.dir, s.run} {
+		if err := os.MkdirAll(dir, 0o710); err != nil {
+			return nil, errs.Wrap(err, "open the container records")
+		}
 	}
 	return s, nil
 }
 
+// Close waits for work in the background.
+func (s *Store) Close() { s.work.Wait() }
+
 // Dir is a container's directory.
 func (s *Store) Dir(id string) string { return filepath.Join(s.dir, id) }
+
+// RunDir is a container's directory on tmpfs; MakeRunDir makes it, after a restart of the machine again.
+func (s *Store) RunDir(id string) string { return filepath.Join(s.run, id) }
+
+// MakeRunDir makes RunDir. It is no error when it is there.
+func (s *Store) MakeRunDir(id string) error {
+	if err := os.Mkdir(s.RunDir(id), 0o710); err != nil && !errors.Is(err, fs.ErrExist) {
+		return errs.Wrap(err, "make the container's directory")
+	}
+	return nil
+}
+
+// home is where a container's records are.
+func (s *Store) home(c *model.Container) string {
+	if c.Spec.Options.AutoRemove {
+		return s.RunDir(c.ID)
+	}
+	return s.Dir(c.ID)
+}
 
 // Load reads every record, in parallel. What cannot be read is set aside; leftovers of half removals go.
 func (s *Store) Load() ([]*model.Container, []Damage, error) {
@@ -95,7 +131,11 @@ func (s *Store) Load() ([]*model.Container, []Damage, error) {
 	for _, entry := range entries {
 		id := entry.Name()
 		if strings.HasPrefix(id, removeMark) {
-			go os.RemoveAll(filepath.Join(s.dir, id))
+			s.work.Go(func() { os.RemoveAll(filepath.Join(s.dir, id)) })
+			continue
+		}
+		if strings.HasPrefix(id, blankMark) {
+			s.adopt(filepath.Join(s.dir, id))
 			continue
 		}
 		if !ids.Valid(id) {
@@ -111,14 +151,30 @@ func (s *Store) Load() ([]*model.Container, []Damage, error) {
 			case err == nil:
 				loaded = append(loaded, c)
 			case errors.Is(err, errHalfMade):
-				os.RemoveAll(s.Dir(id))
+				s.work.Go(func() { s.Remove(id) })
 			default:
 				bad = append(bad, s.setAside(id, err))
 			}
 		})
 	}
 	wg.Wait()
+	s.clearRun(loaded)
+	s.refill()
 	return loaded, bad, nil
+}
+
+// clearRun removes directories on tmpfs whose containers are gone.
+func (s *Store) clearRun(loaded []*model.Container) {
+	known := make(map[string]bool, len(loaded))
+	for _, c := range loaded {
+		known[c.ID] = true
+	}
+	entries, _ := os.ReadDir(s.run)
+	for _, entry := range entries {
+		if id := entry.Name(); ids.Valid(id) && !known[id] {
+			os.RemoveAll(s.RunDir(id))
+		}
+	}
 }
 
 // errHalfMade is a directory whose create was cut off before the record was there.
@@ -127,6 +183,9 @@ var errHalfMade = errors.New("no record")
 func (s *Store) read(id string) (*model.Container, error) {
 	var rec specRecord
 	err := atomicfile.ReadJSON(filepath.Join(s.Dir(id), specFile), &rec)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = atomicfile.ReadJSON(filepath.Join(s.RunDir(id), specFile), &rec)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, errHalfMade
 	}
@@ -150,10 +209,11 @@ func (s *Store) read(id string) (*model.Container, error) {
 // readState fills in the state. Losing it must not lose the container.
 func (s *Store) readState(c *model.Container) {
 	var rec stateRecord
-	err := atomicfile.ReadJSON(filepath.Join(s.Dir(c.ID), stateFile), &rec)
+	atomicfile.ReadJSON(filepath.Join(s.RunDir(c.ID), netFile), &c.Network)
+	err := atomicfile.ReadJSON(filepath.Join(s.home(c), stateFile), &rec)
 	switch {
 	case err == nil && rec.Version == version:
-		c.State, c.Network = rec.State, rec.Network
+		c.State = rec.State
 	case errors.Is(err, fs.ErrNotExist):
 		c.State = model.State{Status: model.StatusCreated}
 	default:
@@ -177,34 +237,87 @@ func (s *Store) setAside(id string, reason error) Damage {
 	return d
 }
 
-// Create makes a container's directory with an empty writable layer and returns the directory.
+// Create makes a container's directories with an empty writable layer and returns the one on disk.
 func (s *Store) Create(id string) (string, error) {
 	dir := s.Dir(id)
-	if err := os.Mkdir(dir, 0o710); err != nil {
-		return "", errs.Wrap(err, "make the container's directory")
+	if err := s.MakeRunDir(id); err != nil {
+		return "", err
 	}
-	for _, sub := range []struct {
-		name string
-		mode fs.FileMode
-	}{{UpperDir, 0o755}, {WorkDir, 0o700}} {
-		if err := os.Mkdir(filepath.Join(dir, sub.name), sub.mode); err != nil {
-			os.RemoveAll(dir)
-			return "", errs.Wrap(err, "make the container's writable layer")
+	select {
+	case blank := <-s.blank:
+		s.refill()
+		if os.Rename(blank, dir) == nil {
+			return dir, nil
 		}
+	default:
+		s.refill()
 	}
-	// The mode of upper is the mode of / in the container; the umask must not decide it.
-	if err := os.Chmod(filepath.Join(dir, UpperDir), 0o755); err != nil {
-		os.RemoveAll(dir)
+	if err := makeBlank(dir); err != nil {
+		os.Remove(s.RunDir(id))
 		return "", errs.Wrap(err, "make the container's writable layer")
 	}
 	return dir, nil
+}
+
+// makeBlank makes a directory with an empty writable layer.
+func makeBlank(dir string) error {
+	if err := os.Mkdir(dir, 0o710); err != nil {
+		return err
+	}
+	err := os.Mkdir(filepath.Join(dir, UpperDir), 0o755)
+	if err == nil {
+		err = os.Mkdir(filepath.Join(dir, WorkDir), 0o700)
+	}
+	if err == nil { // the mode of upper is the mode of / in the container; the umask must not decide it
+		err = os.Chmod(filepath.Join(dir, UpperDir), 0o755)
+	}
+	if err != nil {
+		os.RemoveAll(dir)
+	}
+	return err
+}
+
+// adopt keeps a blank that an earlier daemon made, when it is whole.
+func (s *Store) adopt(dir string) {
+	for _, sub := range []string{UpperDir, WorkDir} {
+		if st, err := os.Stat(filepath.Join(dir, sub)); err != nil || !st.IsDir() {
+			os.RemoveAll(dir)
+			return
+		}
+	}
+	if st, err := os.Stat(filepath.Join(dir, UpperDir)); err != nil || st.Mode().Perm() != 0o755 {
+		os.RemoveAll(dir)
+		return
+	}
+	select {
+	case s.blank <- dir:
+	default:
+		os.RemoveAll(dir)
+	}
+}
+
+// refill makes blanks in the background until there are enough.
+func (s *Store) refill() {
+	if len(s.blank) == cap(s.blank) || !s.filling.TryLock() {
+		return
+	}
+	s.work.Go(func() {
+		defer s.filling.Unlock()
+		for len(s.blank) < cap(s.blank) {
+			dir := filepath.Join(s.dir, blankMark+ids.New())
+			if makeBlank(dir) != nil {
+				return // the next create says why
+			}
+			s.blank <- dir
+		}
+	})
 }
 
 // SaveSpec writes everything of the container but its state.
 func (s *Store) SaveSpec(c *model.Container, durable bool) error {
 	rec := specRecord{Version: version, Container: *c}
 	rec.Container.State, rec.Container.Network = model.State{}, model.NetworkState{}
-	if err := s.write(c.ID, specFile, &rec, durable); err != nil {
+	if err := s.write(s.home(c), specFile, &rec, durable); err != nil {
 		return err
 	}
 	if durable {
@@ -215,21 +328,27 @@ func (s *Store) SaveSpec(c *model.Container, durable bool) error {
 
 // SaveState writes the container's state.
 func (s *Store) SaveState(c *model.Container, durable bool) error {
-	return s.write(c.ID, stateFile, &stateRecord{Version: version, State: c.State, Network: c.Network}, durable)
+	return s.write(s.home(c), stateFile, &stateRecord{Version: version, State: c.State}, durable)
 }
 
-func (s *Store) write(id, name string, v any, durable bool) error {
+// SaveNetwork writes the container's addresses and ports.
+func (s *Store) SaveNetwork(c *model.Container) error {
+	return s.write(s.RunDir(c.ID), netFile, &c.Network, false)
+}
+
+func (s *Store) write(dir, name string, v any, durable bool) error {
 	data, err := json.Marshal(v)
 	if err != nil {
-		return errs.Wrap(err, "encode the record of container %s", ids.Short(id))
+		return errs.Wrap(err, "encode the record %s of container %s", name, ids.Short(filepath.Base(dir)))
 	}
-	err = atomicfile.Write(filepath.Join(s.Dir(id), name), data, 0o600, atomicfile.Durability(durable))
-	return errs.Wrap(err, "record container %s", ids.Short(id))
+	err = atomicfile.Write(filepath.Join(dir, name), data, 0o600, atomicfile.Durability(durable))
+	return errs.Wrap(err, "record container %s", ids.Short(filepath.Base(dir)))
 }
 
-// Remove takes away the container's directory. Its name goes at once, so that a crash leaves nothing that looks like a
+// Remove takes away the container's directories. Its name goes at once, so that a crash leaves nothing that looks like a
 // container.
 func (s *Store) Remove(id string) error {
+	os.RemoveAll(s.RunDir(id))
 	gone := filepath.Join(s.dir, removeMark+id)
 	if err := os.Rename(s.Dir(id), gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return errs.Wrap(err, "remove container %s", ids.Short(id))

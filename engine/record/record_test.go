@@ -37,7 +37,7 @@ func create(t *testing.T, s *Store, c *model.Container) {
 }
 
 func TestReadBack(t *testing.T) {
-	s, err := Open(t.TempDir())
+	s, err := Open(t.TempDir(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,14 +53,15 @@ func TestReadBack(t *testing.T) {
 	if err := s.Remove(c.ID); err != nil {
 		t.Fatal(err)
 	}
-	if names, _ := os.ReadDir(s.dir); len(names) != 0 {
+	s.Close()
+	if names, _ := filepath.Glob(filepath.Join(s.dir, "[0-9a-f]*")); len(names) != 0 {
 		t.Fatalf("left: %v", names)
 	}
 }
 
 func TestDamage(t *testing.T) {
 	root := t.TempDir()
-	s, _ := Open(root)
+	s, _ := Open(root, t.TempDir())
 	good, torn, lostState, half := sample(), sample(), sample(), ids.New()
 	create(t, s, good)
 	create(t, s, torn)
@@ -83,7 +84,57 @@ func TestDamage(t *testing.T) {
 			t.Fatalf("state %+v", c.State)
 		}
 	}
+	s.Close()
 	if _, err := os.Stat(s.Dir(half)); !os.IsNotExist(err) {
 		t.Fatal("the half-made directory is still there")
+	}
+}
+
+func TestBlanksAreReady(t *testing.T) {
+	root, run := t.TempDir(), t.TempDir()
+	s, _ := Open(root, run)
+	s.Load()
+	s.Close()
+	if len(s.blank) != blanks {
+		t.Fatalf("%d ready", len(s.blank))
+	}
+	for range 2 * blanks {
+		dir, err := s.Create(ids.New())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := os.Stat(filepath.Join(dir, UpperDir)); err != nil || st.Mode().Perm() != 0o755 {
+			t.Fatal(st, err)
+		}
+	}
+	s.Close()
+	again, _ := Open(root, run)
+	again.Load()
+	again.Close()
+	if all, _ := filepath.Glob(filepath.Join(s.dir, blankMark+"*")); len(all) != blanks || len(again.blank) != blanks {
+		t.Fatalf("%d blanks on disk, %d ready", len(all), len(again.blank))
+	}
+}
+
+func TestRemovedAtItsEndIsOnTmpfsOnly(t *testing.T) {
+	root, run := t.TempDir(), t.TempDir()
+	s, _ := Open(root, run)
+	c := sample()
+	c.Spec.Options.AutoRemove = true
+	create(t, s, c)
+	if _, err := os.Stat(filepath.Join(s.Dir(c.ID), specFile)); !os.IsNotExist(err) {
+		t.Fatal("the record is on disk")
+	}
+	if got, _, _ := s.Load(); len(got) != 1 || got[0].State.ExitCode != 3 {
+		t.Fatal(got)
+	}
+	s.Close()
+	reborn, _ := Open(root, t.TempDir()) // a restart of the machine
+	if got, _, _ := reborn.Load(); len(got) != 0 {
+		t.Fatal(got)
+	}
+	reborn.Close()
+	if _, err := os.Stat(s.Dir(c.ID)); !os.IsNotExist(err) {
+		t.Fatal("the directory is left")
 	}
 }
