@@ -168,10 +168,7 @@ func fitsEvent(e *model.Event, key, want string) bool {
 		action, _, _ := strings.Cut(e.Action, ":")
 		return action == want || e.Action == want
 	case "container":
-		if e.Type == "container" {
-			return isObject(e.ID, e.Attrs["name"], want)
-		}
-		return e.Attrs["container"] != "" && isObject(e.Attrs["container"], "", want)
+		return e.Type == "container" && isObject(e.ID, e.Attrs["name"], want)
 	case "image":
 		ref := e.Attrs["image"]
 		if e.Type == "image" {
