@@ -27,8 +27,22 @@ func openJSON(target spec.LogTarget, opts logopts.Options, compressor []string) 
 			return nil, err
 		}
 	}
-	j.r, err = openRotating(target.Path, opts.File, compressor)
-	return j, err
+	if j.r, err = openRotating(target.Path, opts.File, compressor); err != nil {
+		return nil, err
+	}
+	return j, j.mend()
+}
+
+// mend ends a line that a crash of the machine left torn, so that the next one is not torn with it.
+func (j *jsonFile) mend() error {
+	if j.r.size == 0 {
+		return nil
+	}
+	var last [1]byte
+	if _, err := j.r.f.ReadAt(last[:], j.r.size-1); err != nil || last[0] == '\n' {
+		return err
+	}
+	return j.r.writev([][]byte{{'\n'}})
 }
 
 // attributes are what the options labels, env and tag add to every entry.

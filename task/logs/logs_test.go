@@ -1,0 +1,247 @@
+package logs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/runtime/logs"
+	"github.com/shoalhq/shoal/runtime/spec"
+)
+
+var all = model.LogOptions{Stdout: true, Stderr: true, Tail: -1}
+
+func open(t testing.TB, driver, path string, opts map[string]string) logs.Driver {
+	t.Helper()
+	d, err := logs.Open(spec.LogTarget{Driver: driver, Path: path, Options: opts}, logs.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+func read(t testing.TB, src Source, opts model.LogOptions) []string {
+	t.Helper()
+	var got []string
+	err := Read(context.Background(), src, opts, func(e model.LogEntry) error {
+		mark := "o"
+		if e.Stderr {
+			mark = "e"
+		}
+		if e.Partial {
+			mark += "+"
+		}
+		got = append(got, mark+string(e.Data))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+func at(n int) time.Time { return time.Unix(int64(1000+n), 0) }
+
+func TestReadWhatWasWritten(t *testing.T) {
+	for _, driver := range []string{"local", "json-file"} {
+		for _, opts := range []map[string]string{nil, {"max-size": "2k", "max-file": "3"}, {"max-size": "2k", "max-file": "4", "compress": "true"}} {
+			t.Run(fmt.Sprint(driver, opts), func(t *testing.T) {
+				path := filepath.Join(t.TempDir(), "d", "c.log")
+				d := open(t, driver, path, opts)
+				var want []string
+				for i := range 300 {
+					line := fmt.Sprintf("line %d\n", i)
+					if err := d.Log(logs.Batch{Time: at(i), Stderr: i%3 == 0, Data: []byte(line)}); err != nil {
+						t.Fatal(err)
+					}
+					want = append(want, map[bool]string{true: "e", false: "o"}[i%3 == 0]+line)
+				}
+				if err := d.Close(); err != nil {
+					t.Fatal(err)
+				}
+				src := Source{Driver: driver, Path: path}
+				got := read(t, src, all)
+				if opts == nil && len(got) != 300 || len(got) < 30 || strings.Join(got, "") != strings.Join(want[300-len(got):], "") {
+					t.Fatalf("%d lines: %q", len(got), got)
+				}
+				for _, n := range []int{0, 1, 7, len(got) - 1, len(got), 1000} {
+					o := all
+					o.Tail = n
+					from := max(0, len(got)-n)
+					if tail := read(t, src, o); strings.Join(tail, "") != strings.Join(got[from:], "") {
+						t.Fatalf("tail %d: %d lines %q", n, len(tail), tail)
+					}
+				}
+				o := all
+				o.Since, o.Until = at(290), at(295)
+				if span := read(t, src, o); strings.Join(span, "") != strings.Join(want[290:296], "") {
+					t.Fatalf("span %q", span)
+				}
+				o = model.LogOptions{Stderr: true, Tail: 2}
+				if e := read(t, src, o); strings.Join(e, "") != want[294]+want[297] {
+					t.Fatalf("stderr %q", e)
+				}
+			})
+		}
+	}
+}
+
+func TestLongLinesAndSplitter(t *testing.T) {
+	for _, driver := range []string{"local", "json-file"} {
+		rapid.Check(t, func(rt *rapid.T) {
+			path := filepath.Join(t.TempDir(), "c.log")
+			d := open(t, driver, path, nil)
+			var in bytes.Buffer
+			for range rapid.IntRange(0, 6).Draw(rt, "lines") {
+				in.WriteString(strings.Repeat("x", rapid.SampledFrom([]int{0, 1, 100, 16383, 16384, 16385, 40000}).Draw(rt, "n")))
+				in.WriteByte('\n')
+			}
+			in.WriteString(strings.Repeat("y", rapid.SampledFrom([]int{0, 5, 20000}).Draw(rt, "rest")))
+			var s logs.Splitter
+			emit := func(data []byte, partial bool) {
+				if err := d.Log(logs.Batch{Time: at(0), Partial: partial, Data: data}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for data := in.Bytes(); len(data) > 0; {
+				n := min(len(data), rapid.SampledFrom([]int{1, 1000, 16384, 65536}).Draw(rt, "read"))
+				s.Feed(data[:n], emit)
+				data = data[n:]
+			}
+			s.Flush(emit)
+			d.Close()
+			want := in.String()
+			if want != "" && want[len(want)-1] != '\n' {
+				want += "\n"
+			}
+			var got strings.Builder
+			err := Read(context.Background(), Source{Driver: driver, Path: path}, all, func(e model.LogEntry) error {
+				if len(e.Data) > 16385 || e.Partial != (e.Data[len(e.Data)-1] != '\n') {
+					rt.Fatalf("entry of %d bytes, partial %v", len(e.Data), e.Partial)
+				}
+				got.Write(e.Data)
+				return nil
+			})
+			if err != nil || got.String() != want {
+				rt.Fatalf("%v: %d bytes instead of %d", err, got.Len(), len(want))
+			}
+		})
+	}
+}
+
+func TestFollowAcrossRotation(t *testing.T) {
+	for _, driver := range []string{"local", "json-file"} {
+		t.Run(driver, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "c.log")
+			d := open(t, driver, path, map[string]string{"max-size": "20k", "max-file": "50", "compress": "true"})
+			const lines = 5000
+			running, first := make(chan struct{}), make(chan struct{})
+			go func() {
+				defer close(running)
+				for i := range lines {
+					if err := d.Log(logs.Batch{Time: at(i), Data: []byte(strconv.Itoa(i) + "\n")}); err != nil {
+						t.Error(err)
+					}
+					if i == 0 {
+						<-first
+					}
+				}
+				d.Close()
+			}()
+			next := 0
+			o := all
+			o.Follow = true
+			err := Read(context.Background(), Source{Driver: driver, Path: path, Running: running}, o, func(e model.LogEntry) error {
+				if string(e.Data) != strconv.Itoa(next)+"\n" {
+					return fmt.Errorf("%q where %d was due", e.Data, next)
+				}
+				if next++; next == 1 {
+					close(first)
+				}
+				return nil
+			})
+			if err != nil || next != lines {
+				t.Fatal(next, err)
+			}
+		})
+	}
+}
+
+func TestFollowEndsWithTheReader(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.log")
+	d := open(t, "local", path, nil)
+	defer d.Close()
+	d.Log(logs.Batch{Time: at(0), Data: []byte("x\n")})
+	o := all
+	o.Follow = true
+	ctx, cancel := context.WithCancel(context.Background())
+	if err := Read(ctx, Source{Driver: "local", Path: path, Running: make(chan struct{})}, o, func(model.LogEntry) error {
+		cancel()
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	stop := errors.New("stop")
+	if err := Read(context.Background(), Source{Driver: "local", Path: path, Running: make(chan struct{})}, o, func(model.LogEntry) error { return stop }); err != stop {
+		t.Fatal(err)
+	}
+}
+
+func TestTornTail(t *testing.T) {
+	for _, driver := range []string{"local", "json-file"} {
+		path := filepath.Join(t.TempDir(), "c.log")
+		d := open(t, driver, path, nil)
+		d.Log(logs.Batch{Time: at(0), Data: []byte("first\n")})
+		d.Log(logs.Batch{Time: at(0), Data: []byte("second\n")})
+		d.Close()
+		st, _ := os.Stat(path)
+		os.Truncate(path, st.Size()-3)
+		if got := read(t, Source{Driver: driver, Path: path}, all); strings.Join(got, "") != "ofirst\n" {
+			t.Fatalf("%s torn: %q", driver, got)
+		}
+		d = open(t, driver, path, nil)
+		d.Log(logs.Batch{Time: at(0), Data: []byte("third\n")})
+		d.Close()
+		if got := read(t, Source{Driver: driver, Path: path}, all); strings.Join(got, "") != "ofirst\nothird\n" {
+			t.Fatalf("%s mended: %q", driver, got)
+		}
+	}
+}
+
+func TestDamageIsNamed(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.log")
+	os.WriteFile(path, []byte("this is no log at all, not by any means\n"), 0o600)
+	err := Read(context.Background(), Source{Driver: "local", Path: path}, all, func(model.LogEntry) error { return nil })
+	if err == nil || !strings.Contains(err.Error(), path) {
+		t.Fatal(err)
+	}
+}
+
+func TestNothing(t *testing.T) {
+	if got := read(t, Source{Driver: "local", Path: filepath.Join(t.TempDir(), "none")}, all); got != nil {
+		t.Fatal(got)
+	}
+	if err := Read(context.Background(), Source{Driver: "none"}, all, nil); err == nil {
+		t.Fatal("none can be read")
+	}
+}
+
+func TestChoose(t *testing.T) {
+	l, e := Choose(map[string]string{"labels": "a, b", "labels-regex": "^x", "env": "P"}, map[string]string{"a": "1", "x1": "2", "c": "3"}, []string{"P=/bin", "Q=1"})
+	if len(l) != 2 || l["a"] != "1" || l["x1"] != "2" || len(e) != 1 || e["P"] != "/bin" {
+		t.Fatal(l, e)
+	}
+	if err := Validate("local", map[string]string{"labels-regex": "("}); err == nil {
+		t.Fatal("accepted")
+	}
+}

@@ -1,0 +1,428 @@
+package logs
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/runtime/spec/logopts"
+	"github.com/shoalhq/shoal/runtime/spec/logrecord"
+)
+
+// inodeMark begins the gzip comment of a compressed log (runtime/logs writes it).
+const inodeMark = "inode "
+
+func unixNano(n int64) time.Time { return time.Unix(0, n) }
+
+// piece is one file of the log, open.
+type piece struct {
+	f       *os.File
+	zipped  bool
+	inode   uint64 // of the file when it was written
+	number  int    // 0 is the one being written
+	size    int64
+	changed time.Time
+}
+
+// reader is one Read.
+type reader struct {
+	src    Source
+	opts   model.LogOptions
+	emit   func(model.LogEntry) error
+	pieces []*piece // oldest first
+	watch  *watch
+	skip   int // lines that Tail leaves out, at the beginning of what is read
+}
+
+// errEnough ends a reading whose Until is reached.
+var errEnough = errors.New("enough")
+
+func newReader(src Source, opts model.LogOptions, emit func(model.LogEntry) error) (*reader, error) {
+	if src.Driver == logopts.None {
+		return nil, errs.New(errs.Unsupported, "the log driver none keeps nothing to read: choose local or json-file when the container is made")
+	}
+	r := &reader{src: src, opts: opts, emit: emit}
+	if opts.Follow {
+		var err error
+		if r.watch, err = newWatch(src.Path); err != nil { // before the first look, so that nothing falls between
+			return nil, err
+		}
+	}
+	if err := r.open(); err != nil {
+		r.close()
+		return nil, err
+	}
+	return r, nil
+}
+
+func (r *reader) close() {
+	for _, p := range r.pieces {
+		p.f.Close()
+	}
+	if r.watch != nil {
+		r.watch.close()
+	}
+}
+
+// maxPieces bounds the search for rotated files; the number is the user's option max-file.
+const maxPieces = 10000
+
+// open opens all files of the log, as of one moment: when a rotation comes between, it starts anew.
+func (r *reader) open() error {
+	for try := 0; ; try++ {
+		pieces, err := openAll(r.src.Path)
+		if err != nil {
+			return err
+		}
+		if len(pieces) == 0 || sameInode(r.src.Path, pieces[len(pieces)-1].inode) || try == 20 {
+			r.pieces = pieces
+			return nil
+		}
+		for _, p := range pieces {
+			p.f.Close()
+		}
+	}
+}
+
+func openAll(path string) ([]*piece, error) {
+	var list []*piece
+	for n := 0; n < maxPieces; n++ {
+		name := path
+		if n > 0 {
+			name += "." + strconv.Itoa(n)
+		}
+		p, err := openPiece(name, n)
+		if errors.Is(err, fs.ErrNotExist) {
+			if n == 0 { // between the rename of the full file and the making of the new one, or no log at all
+				continue
+			}
+			break
+		}
+		if err != nil {
+			for _, p := range list {
+				p.f.Close()
+			}
+			return nil, errs.Wrap(err, "open the log")
+		}
+		list = append([]*piece{p}, list...)
+	}
+	return list, nil
+}
+
+// openPiece opens a file, or its compressed form.
+func openPiece(name string, n int) (*piece, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	zipped := false
+	if errors.Is(err, fs.ErrNotExist) && n > 0 {
+		f, err = os.OpenFile(name+".gz", os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+		zipped = true
+	}
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	p := &piece{f: f, zipped: zipped, number: n, size: st.Size(), changed: st.ModTime(), inode: st.Sys().(*syscall.Stat_t).Ino}
+	if zipped {
+		p.inode = 0
+		if z, err := gzip.NewReader(f); err == nil {
+			p.inode, _ = strconv.ParseUint(strings.TrimPrefix(z.Comment, inodeMark), 10, 64)
+			p.changed = z.ModTime.Add(time.Second) // its resolution is a second
+		}
+		f.Seek(0, io.SeekStart)
+	}
+	return p, nil
+}
+
+func sameInode(path string, inode uint64) bool {
+	st, err := os.Stat(path)
+	return err == nil && st.Sys().(*syscall.Stat_t).Ino == inode
+}
+
+func (r *reader) run(ctx context.Context) error {
+	if err := r.seekTail(); err != nil {
+		return err
+	}
+	var last *piece
+	for len(r.pieces) > 0 {
+		p := r.pieces[0]
+		last = p
+		if len(r.pieces) == 1 {
+			break
+		}
+		if err := r.readWhole(ctx, p); err != nil {
+			return enough(err)
+		}
+		p.f.Close()
+		r.pieces = r.pieces[1:]
+	}
+	if !r.opts.Follow {
+		if last == nil {
+			return nil
+		}
+		return enough(r.readWhole(ctx, last))
+	}
+	return enough(r.follow(ctx, last))
+}
+
+func enough(err error) error {
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	return err
+}
+
+// seekTail finds where the last Tail lines begin, and drops the pieces before.
+func (r *reader) seekTail() error {
+	if r.opts.Tail < 0 {
+		return nil
+	}
+	c := counter{opts: &r.opts, want: r.opts.Tail}
+	for i := len(r.pieces) - 1; i >= 0; i-- {
+		p := r.pieces[i]
+		if c.have >= c.want && (i < len(r.pieces)-1 || c.want > 0) {
+			r.drop(i + 1)
+			break
+		}
+		if p.zipped {
+			n, err := r.countZipped(p)
+			if err != nil {
+				return err
+			}
+			c.have += n
+			continue
+		}
+		offset, err := c.tailStart(r.src.Driver, p.f, p.size)
+		if errors.Is(err, logrecord.ErrDamaged) { // from the beginning then: it is read as far as it is good
+			offset, err = 0, nil
+		}
+		if err != nil {
+			return errs.Wrap(err, "find the last %d lines of the log", c.want)
+		}
+		if _, err := p.f.Seek(offset, io.SeekStart); err != nil {
+			return err
+		}
+		if c.have >= c.want {
+			r.drop(i)
+			break
+		}
+	}
+	r.skip = max(0, c.have-c.want)
+	return nil
+}
+
+// drop forgets the first n pieces.
+func (r *reader) drop(n int) {
+	for _, p := range r.pieces[:n] {
+		p.f.Close()
+	}
+	r.pieces = r.pieces[n:]
+}
+
+func (r *reader) countZipped(p *piece) (lines int, err error) {
+	z, err := gzip.NewReader(p.f)
+	if err != nil {
+		return 0, fmt.Errorf("read the compressed log %s: %w", p.f.Name(), err)
+	}
+	f := newFormat(r.src.Driver, z)
+	for {
+		err := f.next(func(e model.LogEntry) error {
+			if want, _ := pick(&r.opts, e.Stderr, e.Time); want && !e.Partial {
+				lines++
+			}
+			return nil
+		})
+		if err != nil {
+			_, serr := p.f.Seek(0, io.SeekStart)
+			return lines, serr // what is damaged is met again when it is read
+		}
+	}
+}
+
+// take emits an entry that is wanted.
+func (r *reader) take(e model.LogEntry) error {
+	want, past := pick(&r.opts, e.Stderr, e.Time)
+	if past {
+		return errEnough
+	}
+	if !want {
+		return nil
+	}
+	if r.skip > 0 {
+		if !e.Partial {
+			r.skip--
+		}
+		return nil
+	}
+	return r.emit(e)
+}
+
+// filter lets the format local pass over records without cutting them into lines.
+func (r *reader) format(f io.Reader) format {
+	x := newFormat(r.src.Driver, f)
+	if l, ok := x.(*localFormat); ok {
+		l.filter = func(h logrecord.Header) bool {
+			want, past := pick(&r.opts, h.Stderr, unixNano(h.Time))
+			return want || past
+		}
+	}
+	return x
+}
+
+// readWhole reads a file that does not grow, or as far as it is now.
+func (r *reader) readWhole(ctx context.Context, p *piece) error {
+	if !r.opts.Since.IsZero() && p.number > 0 && p.changed.Before(r.opts.Since) && r.skip == 0 {
+		return nil
+	}
+	var in io.Reader = p.f
+	if p.zipped {
+		z, err := gzip.NewReader(p.f)
+		if err != nil {
+			return fmt.Errorf("read the compressed log %s: %w", p.f.Name(), err)
+		}
+		in = z
+	}
+	f := r.format(in)
+	for {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		switch err := f.next(r.take); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case errors.Is(err, logrecord.ErrDamaged), errors.Is(err, gzip.ErrChecksum), errors.Is(err, io.ErrUnexpectedEOF):
+			return errs.New(errs.Damaged, "the log file %s: %w", p.f.Name(), err)
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// follow reads the file being written as it grows, and its successors, until the container has ended and all is read.
+func (r *reader) follow(ctx context.Context, p *piece) error {
+	running := r.src.Running
+	ended := running == nil
+	for {
+		if p == nil { // no log yet
+			if list, err := openAll(r.src.Path); err != nil {
+				return err
+			} else if len(list) > 0 {
+				r.pieces, p = list, list[0]
+			}
+		}
+		var f format
+		for p != nil {
+			if f == nil {
+				f = r.format(p.f)
+			}
+			err := f.next(r.take)
+			if err == nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				continue
+			}
+			if errors.Is(err, logrecord.ErrDamaged) {
+				return errs.New(errs.Damaged, "the log file %s: %w", p.f.Name(), err)
+			}
+			if !errors.Is(err, io.EOF) {
+				return err
+			}
+			moved := !sameInode(r.src.Path, p.inode)
+			if moved { // all that was written before the rotation is there by now: read again before leaving it
+				for err = f.next(r.take); err == nil; err = f.next(r.take) {
+				}
+				if !errors.Is(err, io.EOF) {
+					return err
+				}
+				next, err := r.after(p)
+				if err != nil {
+					return err
+				}
+				if next != nil {
+					p, f = next, nil
+					continue
+				}
+			}
+			if ended {
+				return nil
+			}
+			if err := r.wait(ctx, &running, &ended); err != nil {
+				return err
+			}
+		}
+		if ended {
+			return nil
+		}
+		if err := r.wait(ctx, &running, &ended); err != nil {
+			return err
+		}
+	}
+}
+
+func (r *reader) wait(ctx context.Context, running *<-chan struct{}, ended *bool) error {
+	var until <-chan time.Time
+	if !r.opts.Until.IsZero() {
+		timer := time.NewTimer(time.Until(r.opts.Until))
+		defer timer.Stop()
+		until = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.watch.changed:
+	case <-*running:
+		*running, *ended = nil, true
+	case <-until:
+		*ended = true
+	}
+	return nil
+}
+
+// after opens the file that was begun after p was full. When several rotations went by, it is not the newest.
+func (r *reader) after(p *piece) (*piece, error) {
+	list, err := openAll(r.src.Path)
+	if err != nil {
+		return nil, err
+	}
+	from := -1
+	for i, q := range list {
+		if q.inode == p.inode {
+			from = i
+		}
+	}
+	if from < 0 && len(list) > 0 && list[len(list)-1].number != 0 {
+		from = len(list) - 1 // the new file is not there yet
+	}
+	// Not found: it was deleted, so everything that is left is newer.
+	if from+1 >= len(list) {
+		for _, q := range list {
+			q.f.Close()
+		}
+		return nil, nil
+	}
+	for _, q := range append(list[:from+1:from+1], r.pieces...) {
+		q.f.Close()
+	}
+	r.pieces = list[from+1:]
+	for len(r.pieces) > 1 && r.pieces[0].zipped { // compressed already: whole, so it needs no following
+		if err := r.readWhole(context.Background(), r.pieces[0]); err != nil {
+			return nil, err
+		}
+		r.drop(1)
+	}
+	return r.pieces[0], nil
+}
