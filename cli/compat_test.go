@@ -58,7 +58,13 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		path = req.URL.Path
 	}
 	line := req.Method + " " + path
-	if q := req.URL.Query().Encode(); q != "" {
+	query := req.URL.Query()
+	for k, v := range query {
+		if len(v) == 1 && v[0] == "" {
+			delete(query, k)
+		}
+	}
+	if q := query.Encode(); q != "" {
 		line += "?" + q
 	}
 	if len(body) > 0 {
@@ -126,6 +132,10 @@ func prune(key string, v any) any {
 	case map[string]any:
 		for k, e := range v {
 			p := prune(k, e)
+			// [0,0] is no terminal; the engine does not look at Detach when an exec is created.
+			if k == "ConsoleSize" && fmt.Sprint(e) == "[0 0]" || key == "" && k == "Detach" && v["Cmd"] != nil {
+				p = nil
+			}
 			// 1.44 and newer have it per endpoint; the old command line sends it twice.
 			if p == nil || key == "" && k == "MacAddress" {
 				delete(v, k)
@@ -226,10 +236,15 @@ func TestSameAsDocker(t *testing.T) {
 			continue
 		}
 		t.Run(line, func(t *testing.T) {
-			args := words(line)
+			changes, less := strings.CutPrefix(line, "~")
+			args := words(changes)
 			want := r.docker(t, docker, dir, args)
 			_ = os.Remove("new.cid")
 			got := r.shoal(t, args)
+			if less {
+				look := func(s string) bool { return strings.HasPrefix(s, "GET ") }
+				want.requests, got.requests = slices.DeleteFunc(want.requests, look), slices.DeleteFunc(got.requests, look)
+			}
 			slices.Sort(want.requests)
 			slices.Sort(got.requests)
 			if d := cmp.Diff(want.requests, got.requests); d != "" {

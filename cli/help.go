@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"slices"
@@ -19,7 +20,8 @@ func useLine(cmd *cobra.Command) string {
 
 // help prints what --help prints.
 func (a *App) help(cmd *cobra.Command, _ []string) {
-	w := a.Out
+	w := bufio.NewWriter(a.Out)
+	defer w.Flush()
 	fmt.Fprintf(w, "Usage:  %s\n", useLine(cmd))
 	text := cmd.Long
 	if text == "" {

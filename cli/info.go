@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -58,7 +59,11 @@ func infoCommand(a *App) *cobra.Command {
 		if failure != nil {
 			return failure
 		}
-		showInfo(a.Out, w.Info, a.debug)
+		var b bytes.Buffer
+		showInfo(&b, w.Info, a.debug)
+		if _, err := a.Out.Write(b.Bytes()); err != nil {
+			return err
+		}
 		for _, warning := range w.Warnings {
 			fmt.Fprintln(a.Err, warning)
 		}

@@ -31,6 +31,7 @@ func verbs() []verb {
 		{name: "cp", short: "Copy files/folders between a container and the local filesystem", make: cpCommand},
 		{name: "create", short: "Create a new container", make: createCommand},
 		{name: "diff", short: "Inspect changes to files or directories on a container's filesystem", make: diffCommand},
+		{name: "doctor", short: "Say what this machine lacks for running containers, and what to do about it", make: doctorCommand},
 		{name: "events", short: "Get real time events from the server", make: eventsCommand},
 		{name: "export", short: "Export a container's filesystem as a tar archive", make: exportCommand},
 		{name: "history", short: "Show the history of an image", make: historyCommand},

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"fmt"
@@ -109,7 +110,8 @@ func askVersion(ctx context.Context, api *client.Client) (*serverVersion, error)
 }
 
 func showVersion(out io.Writer, v bothVersions) error {
-	w := tabwriter.NewWriter(out, 0, 1, 1, ' ', 0)
+	var b bytes.Buffer
+	w := tabwriter.NewWriter(&b, 0, 1, 1, ' ', 0)
 	line := func(key, val string) {
 		if val != "" {
 			fmt.Fprintf(w, " %s:\t%s\n", key, val)
@@ -157,7 +159,11 @@ func showVersion(out io.Writer, v bothVersions) error {
 			line(" Experimental", d["Experimental"])
 		}
 	}
-	return w.Flush()
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := out.Write(b.Bytes())
+	return err
 }
 
 func longDate(s string) string {

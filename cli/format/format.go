@@ -34,8 +34,18 @@ type List[T any] struct {
 // IsTable says whether a --format value asks for a table.
 func IsTable(f string) bool { return f == "" || f == "table" || strings.HasPrefix(f, "table ") }
 
-// Write shows rows as the --format value f says: "" or "table", "table TEMPLATE", "json", "raw-less" TEMPLATE.
+// Write shows rows as the --format value f says: "" or "table", "table TEMPLATE", "json", TEMPLATE.
 func (l List[T]) Write(w io.Writer, f string, rows []T) error {
+	// All in one piece: a system call for each cell would cost more than everything else.
+	var b bytes.Buffer
+	if err := l.write(&b, f, rows); err != nil {
+		return err
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+func (l List[T]) write(w io.Writer, f string, rows []T) error {
 	switch {
 	case f == "" || f == "table":
 		return l.table(w, rows)
@@ -52,13 +62,8 @@ func (l List[T]) Write(w io.Writer, f string, rows []T) error {
 	}
 	if !table {
 		for _, r := range rows {
-			var b bytes.Buffer
-			if err := t.Execute(&b, l.data(r)); err != nil {
+			if err := line(w, t, l.data(r)); err != nil {
 				return l.explain(err)
-			}
-			b.WriteByte('\n')
-			if _, err := w.Write(b.Bytes()); err != nil {
-				return err
 			}
 		}
 		return nil
