@@ -209,6 +209,9 @@ func (m *Manager) reserveOne(c *attached, r AttachRequest, ref string, used map[
 			s.giveBack(e)
 			return nil, errs.Wrap(err, "network %s", s.Name)
 		}
+		if gw := m.cfg.Bridge.Gateway4; !f.v6 && gw.IsValid() && s.Name == model.NetworkBridge {
+			*f.gw = gw
+		}
 		if s.Internal {
 			*f.gw = netip.Addr{}
 		}

@@ -22,23 +22,35 @@ import (
 // (the kernel is made as it should be) → everything else → Close (the kernel stays as it is). All methods may be called
 // from many goroutines.
 type Manager struct {
-	cfg      Config
-	k        Kernel
-	log      *slog.Logger
-	holder   *ports.Holder
-	index    *nameIndex
-	host     *hostConf
-	instance string // tells the links of two daemons of one host apart
+	cfg    Config
+	k      Kernel
+	log    *slog.Logger
+	holder *ports.Holder
+	facts
+	index *nameIndex
+	host  *hostConf
 
-	ruleMu sync.Mutex // one rebuild of the packet filter at a time
+	ruleMu sync.Mutex     // one rebuild of the packet filter at a time
+	bg     sync.WaitGroup // removals of links that nobody waits for
 
-	mu    sync.Mutex // guards what follows; never held while the kernel or the disk works
+	mu sync.Mutex // guards what follows; never held while the kernel or the disk works
+	tables
+	watch *kernel.Monitor
+}
+
+// facts are found out by Open and never change.
+type facts struct {
+	instance  string // tells the links of two daemons of one host apart
+	bridgeNF  bool   // the kernel passes bridged packets through the packet filter
+	uplinkMTU int
+}
+
+// tables are what there is.
+type tables struct {
 	nets  map[string]*state
 	names map[string]string // name → ID
 	conts map[string]*attached
 	want  plan.Rules
-	bg    sync.WaitGroup // removals of links that nobody waits for
-	watch *kernel.Monitor
 }
 
 // state is a network with what is derived from its record.
@@ -83,9 +95,9 @@ func Open(cfg Config) (*Manager, error) {
 			return nil, errs.Wrap(err, "directory of the networks")
 		}
 	}
-	m := &Manager{cfg: cfg, k: cfg.Kernel, log: cfg.Log, holder: ports.New(cfg.Log), nets: map[string]*state{},
-		names: map[string]string{}, conts: map[string]*attached{}, want: plan.Rules{}, index: newNameIndex(),
-		host: &hostConf{path: "/etc/resolv.conf"}}
+	m := &Manager{cfg: cfg, k: cfg.Kernel, log: cfg.Log, holder: ports.New(cfg.Log), index: newNameIndex(),
+		host:   &hostConf{path: "/etc/resolv.conf"},
+		tables: tables{nets: map[string]*state{}, names: map[string]string{}, conts: map[string]*attached{}, want: plan.Rules{}}}
 	if err := m.identify(); err != nil {
 		return nil, err
 	}
@@ -99,6 +111,11 @@ func Open(cfg Config) (*Manager, error) {
 	if err := m.load(); err != nil {
 		return nil, err
 	}
+	u, err := m.k.Uplink(nil)
+	if err != nil {
+		return nil, err
+	}
+	m.bridgeNF, m.uplinkMTU = u.BridgeNF, u.MTU
 	if err := m.builtin(); err != nil {
 		return nil, err
 	}

@@ -142,7 +142,13 @@ func (m *Manager) builtin() error {
 	if err := m.fillPools(&n); err != nil {
 		return errs.Wrap(err, "default network bridge")
 	}
-	return m.store(n)
+	if err := m.store(n); err != nil {
+		return err
+	}
+	if gw := m.cfg.Bridge.Gateway4; gw.IsValid() && gw != n.IPAM.Pools[0].Gateway {
+		return errs.Wrap(m.nets[n.ID].pools[0].TakeAddr(gw, "the default gateway"), "default gateway of the network bridge")
+	}
+	return nil
 }
 
 func (m *Manager) bridgeSpec() (model.NetworkSpec, error) {
@@ -190,11 +196,10 @@ func (m *Manager) mtu() int {
 	if m.cfg.MTU > 0 {
 		return m.cfg.MTU
 	}
-	u, err := m.k.Uplink(nil)
-	if err != nil || u.MTU < 576 {
+	if m.uplinkMTU < 576 {
 		return 1500
 	}
-	return min(u.MTU, 65535)
+	return min(m.uplinkMTU, 65535)
 }
 
 // store writes a network's record and puts it into memory.

@@ -125,11 +125,14 @@ func (m *Manager) letGo(bs []bound) {
 	}
 }
 
-func forwards(bs []bound) (out []plan.Forward, elems []plan.Elem, udp []plan.Forward) {
+func (m *Manager) forwards(bs []bound) (out []plan.Forward, elems []plan.Elem, udp []plan.Forward) {
 	for _, b := range bs {
 		for _, f := range b.forward {
 			out = append(out, f)
 			elems = append(elems, f.Elems()...)
+			if m.bridgeNF && !m.cfg.NoRelay && f.Proto != model.SCTP {
+				elems = append(elems, f.Mine())
+			}
 			if f.Proto == model.UDP {
 				udp = append(udp, f)
 			}
@@ -141,7 +144,7 @@ func forwards(bs []bound) (out []plan.Forward, elems []plan.Elem, udp []plan.For
 // openPorts lets the packet filter send a container's ports to it.
 func (m *Manager) openPorts(c *attached) error {
 	m.mu.Lock()
-	_, elems, udp := forwards(c.bound)
+	_, elems, udp := m.forwards(c.bound)
 	m.want.Add(elems...)
 	m.mu.Unlock()
 	if len(elems) == 0 {
@@ -164,7 +167,7 @@ func (m *Manager) unpublish(c *attached) {
 }
 
 func (m *Manager) closePorts(bs []bound) {
-	_, elems, udp := forwards(bs)
+	_, elems, udp := m.forwards(bs)
 	m.mu.Lock()
 	var del []plan.Elem
 	for _, e := range elems {

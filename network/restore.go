@@ -89,7 +89,7 @@ func (m *Manager) takeOverPorts(c *attached, had []model.PortBinding, eps []*end
 			failed = errors.Join(failed, err)
 			bs = m.unheld(b, eps)
 		}
-		_, elems, _ := forwards(bs)
+		_, elems, _ := m.forwards(bs)
 		m.mu.Lock()
 		c.bound = append(c.bound, bs...)
 		m.want.Add(elems...)

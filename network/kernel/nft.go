@@ -3,6 +3,7 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/google/nftables"
@@ -159,7 +160,7 @@ func (n *nft) read() (plan.Rules, bool, error) {
 	have := plan.Rules{}
 	for _, d := range setDefs {
 		elems, err := c.GetSetElements(n.sets[d.name])
-		if errors.Is(err, unix.ENOENT) {
+		if absent(err) {
 			return have, false, nil
 		}
 		if err != nil {
@@ -171,7 +172,7 @@ func (n *nft) read() (plan.Rules, bool, error) {
 	}
 	for _, d := range chains() {
 		rules, err := c.GetRules(n.table, &nftables.Chain{Name: d.name, Table: n.table})
-		if errors.Is(err, unix.ENOENT) || err == nil && d.name != OperatorChain && len(rules) != len(d.rules) {
+		if absent(err) || err == nil && d.name != OperatorChain && len(rules) != len(d.rules) {
 			return have, false, nil
 		}
 		if err != nil {
@@ -179,6 +180,11 @@ func (n *nft) read() (plan.Rules, bool, error) {
 		}
 	}
 	return have, true, nil
+}
+
+// absent says that the kernel has no such object. The library does not always wrap the error.
+func absent(err error) bool {
+	return err != nil && (errors.Is(err, unix.ENOENT) || strings.Contains(err.Error(), unix.ENOENT.Error()))
 }
 
 // remove takes the table away.

@@ -47,11 +47,21 @@ func (k *Real) Plug(p plan.Plug, ns *os.File) error {
 	if err = k.plugHost(p, bridge); err == nil {
 		err = In(ns, func() error { return setupInside(p) })
 	}
+	if err == nil {
+		err = k.host.do(settled(p.Host), settled(p.Bridge))
+	}
 	if err != nil {
 		k.RemoveLink(p.Host)
 		return err
 	}
 	return nil
+}
+
+// settled asks for a link's state. The kernel's link watch otherwise lets a link that came up carry packets only some
+// time later, up to a second on a busy machine, and drops them until then; answering this request it does that at once
+// (linkwatch_sync_dev in rtnl_getlink). A container's first packet depends on it.
+func settled(name string) request {
+	return request{what: "state of " + name, typ: unix.RTM_GETLINK, body: linkBody(0, 0, 0).str(unix.IFLA_IFNAME, name).b}
 }
 
 // oneQueue keeps a link small: the kernel would else make a queue for every processor.
@@ -113,7 +123,7 @@ func setupInside(p plan.Plug) error {
 	for _, a := range p.Addresses {
 		reqs = append(reqs, addressRequest(index, a))
 	}
-	reqs = append(reqs, request{what: "bring up " + p.Inside, typ: unix.RTM_NEWLINK, body: linkBody(index, unix.IFF_UP, unix.IFF_UP).b})
+	reqs = append(reqs, request{what: "bring up " + p.Inside, typ: unix.RTM_NEWLINK, body: linkBody(index, unix.IFF_UP, unix.IFF_UP).b}, settled(p.Inside))
 	for _, gw := range p.Gateways {
 		reqs = append(reqs, defaultRoute(unix.RTM_NEWROUTE, index, gw))
 	}

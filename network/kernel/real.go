@@ -214,13 +214,14 @@ type Uplink struct {
 	Taken     []netip.Prefix // every range that the host has an address in or a route to, but for the default
 	Connected []netip.Prefix // ranges that the host has an address in
 	Physical  []string       // links that are neither virtual nor the loopback
+	BridgeNF  bool           // bridged packets pass the packet filter too
 	Address4  netip.Addr     // the host's own address on its default route's link
 	Address6  netip.Addr
 }
 
 // Uplink looks at the host's routes, addresses and links; skip names links whose ranges do not count.
 func (k *Real) Uplink(skip func(link string) bool) (Uplink, error) {
-	u := Uplink{MTU: 1500}
+	u := Uplink{MTU: 1500, BridgeNF: getSysctl("net/bridge/bridge-nf-call-iptables") == "1"}
 	links, err := netlink.LinkList()
 	if err != nil {
 		return u, fmt.Errorf("list the host's links: %w", err)

@@ -25,6 +25,7 @@ var setDefs = []struct {
 	{plan.SetInternal, ifname1, nil, false},
 	{plan.SetSame, ifname2, nil, false},
 	{plan.SetOwn, ifname2, nil, false},
+	{plan.SetApart, ifname1, nil, false},
 	{plan.SetMasq4, ifname1, nil, false},
 	{plan.SetMasq6, ifname1, nil, false},
 	{plan.SetGuarded, ifname1, nil, false},
@@ -34,6 +35,8 @@ var setDefs = []struct {
 	{plan.MapPub6, socket6, target6, false},
 	{plan.MapAny4, service, target4, false},
 	{plan.MapAny6, service, target6, false},
+	{plan.SetMine4, append([]nftables.SetDatatype{nftables.TypeIPAddr}, service...), nil, false},
+	{plan.SetMine6, append([]nftables.SetDatatype{nftables.TypeIP6Addr}, service...), nil, false},
 	{plan.SetLimited4, socket4, nil, false},
 	{plan.SetLimited6, socket6, nil, false},
 	{plan.SetSources4, append([]nftables.SetDatatype{nftables.TypeIPAddr}, socket4...), nil, true},
@@ -212,6 +215,9 @@ func chains() []chainDef {
 		}},
 		{name: "prerouting", typ: nftables.ChainTypeNAT, hook: nftables.ChainHookPrerouting, prio: *nftables.ChainPriorityNATDest, rules: []match{
 			rule().in(plan.SetInternal, iif).accept(),
+			rule().in(plan.SetApart, iif).accept(),
+			rule().family(v4).in(plan.SetMine4, src4, l4proto, dport).accept(),
+			rule().family(v6).in(plan.SetMine6, src6, l4proto, dport).accept(),
 			rule().local().jump("publish"),
 		}},
 		{name: "output", typ: nftables.ChainTypeNAT, hook: nftables.ChainHookOutput, prio: *nftables.ChainPriorityNATDest, rules: []match{

@@ -47,6 +47,7 @@ const (
 	SetInternal Set = "internal" // ifname: bridges without a way out or in
 	SetSame     Set = "same"     // ifname . ifname: a bridge with itself, when its containers may talk
 	SetOwn      Set = "own"      // ifname . ifname: every bridge with itself
+	SetApart    Set = "apart"    // ifname: bridges whose containers may not talk; published ports reach them through the host
 	SetMasq4    Set = "masq4"    // ifname: bridges whose IPv4 traffic leaves with the host's address
 	SetMasq6    Set = "masq6"
 	SetGuarded  Set = "guarded" // ifname: the host's own links, between which we opened no way
@@ -57,6 +58,9 @@ const (
 	MapPub6  Set = "pub6"
 	MapAny4  Set = "any4" // inet_proto . inet_service → ipv4_addr . inet_service: published on all addresses
 	MapAny6  Set = "any6"
+
+	SetMine4 Set = "mine4" // ipv4_addr . inet_proto . inet_service: a container's own published ports, see Mine
+	SetMine6 Set = "mine6"
 
 	SetLimited4 Set = "limited4" // inet_proto . ipv4_addr . inet_service of the container: only for some sources
 	SetLimited6 Set = "limited6"
@@ -172,6 +176,8 @@ func (a Access) Elems() []Elem {
 	out = append(out, Elem{Set: SetBridges, Key: name})
 	if a.ICC {
 		out = append(out, Elem{Set: SetSame, Key: name + name})
+	} else {
+		out = append(out, Elem{Set: SetApart, Key: name})
 	}
 	if a.Internal {
 		return append(out, Elem{Set: SetInternal, Key: name})
@@ -225,6 +231,16 @@ func (f Forward) Elems() []Elem {
 		}
 	}
 	return out
+}
+
+// Mine leaves a container's calls of its own published port to the daemon's relay. It is needed where the kernel filters
+// bridged packets too (br_netfilter): there the call would have to leave the bridge by the port it came in.
+func (f Forward) Mine() Elem {
+	set := SetMine4
+	if f.Target.Is6() {
+		set = SetMine6
+	}
+	return Elem{Set: set, Key: addr(f.Target) + proto(f.Proto) + port(f.HostPort)}
 }
 
 func last(p netip.Prefix) netip.Addr {
