@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"os"
 	"testing"
 
 	"github.com/shoalhq/shoal/model"
@@ -10,6 +11,10 @@ import (
 func BenchmarkCreateStartRemove(b *testing.B) {
 	w := newWorld(&testing.T{})
 	w.root = b.TempDir()
+	if dir, err := os.MkdirTemp("/dev/shm", "shoal-bench"); err == nil {
+		w.fast = dir
+		defer os.RemoveAll(dir)
+	}
 	e := w.open()
 	w.onStart = func(TaskStart) *TaskExit { return &TaskExit{} }
 	for b.Loop() {

@@ -25,6 +25,7 @@ import (
 type world struct {
 	t    *testing.T
 	root string
+	fast string // a directory on tmpfs, for the benchmark
 
 	mu       sync.Mutex
 	faults   map[string]error // by "room.Method": what the next call returns
@@ -62,7 +63,7 @@ func newWorld(t *testing.T) *world {
 // open starts an engine on the world.
 func (w *world) open() *Engine {
 	w.t.Helper()
-	e, err := Open(context.Background(), Config{Root: filepath.Join(w.root, "lib"), ExecRoot: filepath.Join(w.root, "run"), Hostname: "machine",
+	e, err := Open(context.Background(), Config{Root: filepath.Join(w.root, "lib"), ExecRoot: w.execRoot(), Hostname: "machine",
 		Host: ocispec.Host{CPUs: 4, LastCap: 40, CgroupDev: true}},
 		Ports{Images: fakeImages{w}, Networks: fakeNetworks{w}, Volumes: fakeVolumes{w}, Tasks: fakeTasks{w}, RootFS: fakeRoot{w}, Events: w},
 		Defaults{Runtime: "shoal", Runtimes: []string{"shoal", "runc"}})
@@ -145,8 +146,8 @@ func (w *world) empty(t testing.TB) {
 			t.Errorf("volume %s left: users %v, mounts %v", name, v.users, v.mounts)
 		}
 	}
-	for _, where := range []string{"lib", "run"} {
-		if dirs, _ := filepath.Glob(filepath.Join(w.root, where, "containers", "[0-9a-f]*")); len(dirs) != 0 {
+	for _, where := range []string{filepath.Join(w.root, "lib"), w.execRoot()} {
+		if dirs, _ := filepath.Glob(filepath.Join(where, "containers", "[0-9a-f]*")); len(dirs) != 0 {
 			t.Errorf("%d container directories left in %s", len(dirs), where)
 		}
 	}
@@ -566,3 +567,11 @@ func (f fakeRoot) ReadFile(_ context.Context, _ model.OverlayDirs, path string, 
 	return nil, errs.New(errs.NotFound, "no %s", path)
 }
 func (f fakeRoot) SharedMemory(string, int64) error { return f.w.fault("rootfs.SharedMemory") }
+
+// execRoot is where the engine keeps what a restart of the machine may take.
+func (w *world) execRoot() string {
+	if w.fast != "" {
+		return w.fast
+	}
+	return filepath.Join(w.root, "run")
+}

@@ -13,7 +13,8 @@
 // machine anyway. A record that cannot be read is set aside whole, as ROOT/damaged/ID.
 //
 // Making a directory on disk can take a millisecond (ext4 looks for a good place for each), so that a few directories
-// with empty writable layers are kept ready, and a create renames one.
+// with empty writable layers are kept ready, and a create renames one; those of containers that wrote nothing are used
+// again.
 package record
 
 import (
@@ -48,9 +49,6 @@ const (
 	WorkDir  = "work"
 )
 
-// blanks is how many empty directories are kept ready.
-const blanks = 4
-
 // Store is the records of one daemon.
 type Store struct {
 	dir     string // ROOT/containers
@@ -81,7 +79,7 @@ type stateRecord struct {
 // Open makes the directories.
 func Open(root, execRoot string) (*Store, error) {
 	s := &Store{dir: filepath.Join(root, "containers"), damaged: filepath.Join(root, "damaged"),
-		run: filepath.Join(execRoot, "containers"), blank: make(chan string, blanks)}
+		run: filepath.Join(execRoot, "containers"), blank: make(chan string, blanksKept)}
 	for _, dir := range []string{s.dir, s.run} {
 		if err := os.MkdirAll(dir, 0o710); err != nil {
 			return nil, errs.Wrap(err, "open the container records")
@@ -259,60 +257,6 @@ func (s *Store) Create(id string) (string, error) {
 	return dir, nil
 }
 
-// makeBlank makes a directory with an empty writable layer.
-func makeBlank(dir string) error {
-	if err := os.Mkdir(dir, 0o710); err != nil {
-		return err
-	}
-	err := os.Mkdir(filepath.Join(dir, UpperDir), 0o755)
-	if err == nil {
-		err = os.Mkdir(filepath.Join(dir, WorkDir), 0o700)
-	}
-	if err == nil { // the mode of upper is the mode of / in the container; the umask must not decide it
-		err = os.Chmod(filepath.Join(dir, UpperDir), 0o755)
-	}
-	if err != nil {
-		os.RemoveAll(dir)
-	}
-	return err
-}
-
-// adopt keeps a blank that an earlier daemon made, when it is whole.
-func (s *Store) adopt(dir string) {
-	for _, sub := range []string{UpperDir, WorkDir} {
-		if st, err := os.Stat(filepath.Join(dir, sub)); err != nil || !st.IsDir() {
-			os.RemoveAll(dir)
-			return
-		}
-	}
-	if st, err := os.Stat(filepath.Join(dir, UpperDir)); err != nil || st.Mode().Perm() != 0o755 {
-		os.RemoveAll(dir)
-		return
-	}
-	select {
-	case s.blank <- dir:
-	default:
-		os.RemoveAll(dir)
-	}
-}
-
-// refill makes blanks in the background until there are enough.
-func (s *Store) refill() {
-	if len(s.blank) == cap(s.blank) || !s.filling.TryLock() {
-		return
-	}
-	s.work.Go(func() {
-		defer s.filling.Unlock()
-		for len(s.blank) < cap(s.blank) {
-			dir := filepath.Join(s.dir, blankMark+ids.New())
-			if makeBlank(dir) != nil {
-				return // the next create says why
-			}
-			s.blank <- dir
-		}
-	})
-}
-
 // SaveSpec writes everything of the container but its state.
 func (s *Store) SaveSpec(c *model.Container, durable bool) error {
 	rec := specRecord{Version: version, Container: *c}
@@ -349,6 +293,9 @@ func (s *Store) write(dir, name string, v any, durable bool) error {
 // container.
 func (s *Store) Remove(id string) error {
 	os.RemoveAll(s.RunDir(id))
+	if s.recycle(id) {
+		return nil
+	}
 	gone := filepath.Join(s.dir, removeMark+id)
 	if err := os.Rename(s.Dir(id), gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return errs.Wrap(err, "remove container %s", ids.Short(id))
