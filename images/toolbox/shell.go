@@ -217,83 +217,120 @@ func replace(next interp.ExecHandlerFunc) interp.ExecHandlerFunc {
 	}
 }
 
-// session is an interactive shell. The terminal edits the line; Ctrl-C gives up the line or ends the command, Ctrl-D on an
-// empty line ends the session.
+// terminal is an interactive session. The terminal edits the line; Ctrl-C gives up the line or ends the command, Ctrl-D on
+// an empty line ends the session.
+type terminal struct {
+	c  *call
+	r  *interp.Runner
+	in *bufio.Reader
+
+	mu      sync.Mutex
+	stop    context.CancelFunc // of the running command; nil at the prompt
+	partial bool               // the prompt asks for more of an unfinished command
+	giveUp  bool               // Ctrl-C came in the middle of an unfinished command
+}
+
+// errGivenUp ends the parsing of an unfinished command.
+var errGivenUp = errors.New("given up")
+
 func session(c *call, r *interp.Runner) error {
-	var mu sync.Mutex
-	var stop context.CancelFunc // of the running command; nil at the prompt
+	t := &terminal{c: c, r: r, in: bufio.NewReader(c.in)}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGTSTP, syscall.SIGTTOU)
 	go func() {
 		for s := range signals {
-			if s != syscall.SIGINT {
-				continue
+			if s == syscall.SIGINT {
+				t.interrupt()
 			}
-			mu.Lock()
-			if stop != nil {
-				stop()
-			} else {
-				fmt.Fprint(c.out, "\n"+prompt(r))
-			}
-			mu.Unlock()
 		}
 	}()
-	in := bufio.NewReader(c.in)
 	last := error(nil)
-	for !r.Exited() {
-		fmt.Fprint(c.out, prompt(r))
+	fmt.Fprint(c.out, prompt(r))
+	for {
 		parser := syntax.NewParser(syntax.Variant(syntax.LangBash))
-		for stmts, err := range parser.InteractiveSeq(oneLine{in}) {
-			if err != nil {
-				fmt.Fprintln(c.err, "sh:", err)
-				last = status(2)
-				break // the parser is used up; the next one goes on with the next line
+		for stmts, err := range parser.InteractiveSeq(t) {
+			if errors.Is(err, errGivenUp) {
+				break // the prompt was shown already
 			}
+			if err != nil { // the parser is used up; the next one goes on with the next line
+				fmt.Fprintf(c.err, "sh: %v\n%s", err, prompt(r))
+				last = status(2)
+				break
+			}
+			t.mu.Lock()
+			t.partial = parser.Incomplete()
+			t.mu.Unlock()
 			if parser.Incomplete() {
 				fmt.Fprint(c.out, "> ")
 				continue
 			}
-			for _, stmt := range stmts {
-				ctx, cancel := context.WithCancel(context.Background())
-				mu.Lock()
-				stop = cancel
-				mu.Unlock()
-				err := r.Run(ctx, stmt)
-				mu.Lock()
-				stop = nil
-				mu.Unlock()
-				interrupted := ctx.Err() != nil
-				cancel()
-				if last = result(err); interrupted {
-					fmt.Fprintln(c.out)
-					break
-				}
-				var code status
-				if err != nil && !errors.As(last, &code) {
-					fmt.Fprintln(c.err, "sh:", err)
-				}
-				if r.Exited() {
-					return last
-				}
+			var exit bool
+			if last, exit = t.run(stmts); exit {
+				return last
 			}
 			fmt.Fprint(c.out, prompt(r))
 		}
-		if _, err := in.Peek(1); err != nil {
+		if _, err := t.in.Peek(1); err != nil {
 			fmt.Fprintln(c.out)
 			return last
 		}
 	}
-	return last
 }
 
-// oneLine gives the parser one line per read, so that what follows a bad line is not lost with it.
-type oneLine struct{ r *bufio.Reader }
+func (t *terminal) interrupt() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stop != nil {
+		t.stop()
+		return
+	}
+	t.giveUp, t.partial = t.partial, false
+	fmt.Fprint(t.c.out, "\n"+prompt(t.r))
+}
 
-func (l oneLine) Read(p []byte) (int, error) {
+// run runs what one line asked for; exit says that the session is to end.
+func (t *terminal) run(stmts []*syntax.Stmt) (last error, exit bool) {
+	for _, stmt := range stmts {
+		ctx, cancel := context.WithCancel(context.Background())
+		t.mu.Lock()
+		t.stop = cancel
+		t.mu.Unlock()
+		err := t.r.Run(ctx, stmt)
+		t.mu.Lock()
+		t.stop = nil
+		t.mu.Unlock()
+		interrupted := ctx.Err() != nil
+		cancel()
+		if interrupted {
+			fmt.Fprintln(t.c.out)
+			return status(128 + int(syscall.SIGINT)), false // though the interpreter thinks that it was to end
+		}
+		last = result(err)
+		var code status
+		if err != nil && !errors.As(last, &code) {
+			fmt.Fprintln(t.c.err, "sh:", err)
+		}
+		if t.r.Exited() {
+			return last, true
+		}
+	}
+	return last, false
+}
+
+// Read gives the parser one line at a time, so that what follows a bad line is not lost with it.
+func (t *terminal) Read(p []byte) (int, error) {
 	for n := range p {
-		b, err := l.r.ReadByte()
+		b, err := t.in.ReadByte()
 		if err != nil {
 			return n, err
+		}
+		t.mu.Lock()
+		giveUp := t.giveUp
+		t.giveUp = false
+		t.mu.Unlock()
+		if giveUp {
+			t.in.UnreadByte()
+			return n, errGivenUp
 		}
 		p[n] = b
 		if b == '\n' {

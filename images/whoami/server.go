@@ -67,23 +67,6 @@ func (s *server) handler() http.Handler {
 	return m
 }
 
-// answer is what / and /json tell.
-type answer struct {
-	Hostname string
-	Name     string `json:",omitempty"`
-	IPs      []string
-	Client   string
-	Method   string
-	URL      string
-	Proto    string
-	Host     string
-	Headers  http.Header
-	Env      []string `json:",omitempty"`
-	Uptime   string
-	Requests int64
-	UID      int
-}
-
 func (s *server) answer(r *http.Request) answer {
 	a := answer{Hostname: s.host, Name: s.name, IPs: addresses(), Client: r.RemoteAddr, Method: r.Method, URL: r.URL.RequestURI(),
 		Proto: r.Proto, Host: r.Host, Headers: r.Header, Uptime: time.Since(s.started).Round(time.Millisecond).String(),
