@@ -26,6 +26,8 @@ type Engine struct {
 	background sync.WaitGroup
 	closing    atomic.Bool
 	ctx        context.Context // ends with Close
+	initOnce   sync.Once       // of the copy of the init program
+	initErr    error
 	cancel     context.CancelFunc
 }
 
@@ -40,6 +42,8 @@ type Config struct {
 	Clock    clock.Clock
 	// Names chooses a name for a container that has none; attempt counts from 0. Nil is the engine's own word list.
 	Names func(attempt int) string
+	// InitProgram is what --init starts as a container's first process, called as docker-init; "" refuses --init.
+	InitProgram string
 	// ShutdownContainers makes Close stop them; otherwise they run on.
 	ShutdownContainers bool
 }

@@ -24,7 +24,6 @@ type entry struct {
 	startGate *startGate // attaches that wait for the next start
 	waiters   map[*waiter]struct{}
 	timer     func() bool // stops the restart that is due
-	stopping  chan struct{}
 	health    *healthMonitor
 	runs      uint64 // counts starts, so that late news of an earlier run is told apart
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -108,7 +109,9 @@ func (e *Engine) plan(ctx context.Context, c *model.Container, undo func(func())
 		return nil, err
 	}
 	if initWanted(c, d) {
-		setInit(spec)
+		if err := e.setInit(spec); err != nil {
+			return nil, err
+		}
 	}
 	return &startPlan{spec: spec, root: root}, nil
 }
@@ -127,22 +130,57 @@ func (e *Engine) seccomp(d *Defaults) ocispec.SeccompSource {
 	return source
 }
 
-// InitAnnotation asks the supervisor to run its small init as process 1, which starts the container's program, passes
-// signals on and reaps zombies.
-const InitAnnotation = "dev.shoal.init"
+// initInside is where the init of --init is seen in a container.
+const initInside = "/sbin/docker-init"
 
 func initWanted(c *model.Container, d *Defaults) bool {
+	if iso := c.Spec.Isolation.PID; iso == "host" || strings.HasPrefix(iso, "container:") {
+		return c.Spec.Options.Init != nil && *c.Spec.Options.Init // not by default: another process is number 1 there
+	}
 	if c.Spec.Options.Init != nil {
 		return *c.Spec.Options.Init
 	}
 	return d.Init
 }
 
-func setInit(s *specs.Spec) {
-	if s.Annotations == nil {
-		s.Annotations = map[string]string{}
+// setInit puts the init in front of the container's program. It is a copy, made once, so that nothing that happens to the
+// file in a container can touch the program that the engine itself starts.
+func (e *Engine) setInit(s *specs.Spec) error {
+	if e.cfg.InitProgram == "" {
+		return errs.New(errs.Unsupported, "--init: this daemon has no init program; leave the option out")
 	}
-	s.Annotations[InitAnnotation] = "true"
+	e.initOnce.Do(func() { e.initErr = copyProgram(e.cfg.InitProgram, e.initPath()) })
+	if e.initErr != nil {
+		return errs.Wrap(e.initErr, "--init")
+	}
+	s.Mounts = append(s.Mounts, specs.Mount{Destination: initInside, Type: "bind", Source: e.initPath(), Options: []string{"bind", "ro", "nosuid", "nodev"}})
+	s.Process.Args = append([]string{initInside, "--"}, s.Process.Args...)
+	return nil
+}
+
+func (e *Engine) initPath() string { return filepath.Join(e.cfg.ExecRoot, "docker-init") }
+
+// copyProgram copies an executable to a new file; containers that run the old one keep it.
+func copyProgram(from, to string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	temp := to + ".new"
+	os.Remove(temp)
+	out, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o555)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if cerr := out.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(temp, to)
+	}
+	return err
 }
 
 // nsPath names a namespace of a process.
