@@ -1,6 +1,6 @@
 # Shared by the scripts beside it: where `make run` keeps its things.
 bin=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/bin
-socket=/run/shoal.sock
+socket=/run/shoal/shoal.sock
 pidfile=/run/shoald.pid
 logfile=/var/log/shoald.log
 

@@ -150,4 +150,4 @@ func Default() Config {
 }
 
 // DefaultHost is the address that the daemon serves and the command line calls when nobody says otherwise.
-const DefaultHost = "unix:///run/shoal.sock"
+const DefaultHost = "unix:///run/shoal/shoal.sock"

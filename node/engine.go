@@ -1,0 +1,111 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	goruntime "runtime"
+	"strconv"
+	"strings"
+
+	"github.com/moby/profiles/seccomp"
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/engine"
+	"github.com/shoalhq/shoal/engine/ocispec"
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/node/config"
+	"github.com/shoalhq/shoal/runtime/spec"
+	"github.com/shoalhq/shoal/task"
+)
+
+func (n *Node) openEngine(ctx context.Context, cfg *config.Config) (*engine.Engine, error) {
+	hostname, err := os.Hostname()
+	if err != nil {
+		return nil, err
+	}
+	defaults, err := engineDefaults(cfg)
+	if err != nil {
+		return nil, err
+	}
+	dns := func() config.DNS { return n.cfg.Load().Network.DNS }
+	return engine.Open(ctx, engine.Config{
+		Root: filepath.Join(cfg.Daemon.DataRoot, "containers"), ExecRoot: cfg.Daemon.ExecRoot, Host: specHost(), Hostname: hostname,
+		Seccomp: ocispec.SeccompSource{Default: seccomp.GetDefaultProfile, Load: seccomp.LoadProfile}, Log: n.log,
+		ShutdownContainers: cfg.Daemon.StopOnExit,
+	}, engine.Ports{
+		Images: n.images, Networks: engineNetworks{n.networks, dns}, Volumes: n.volumes,
+		Tasks: tasks{n.tasks, hostname}, RootFS: rootFS{}, Events: n.bus,
+	}, defaults)
+}
+
+func engineDefaults(cfg *config.Config) (engine.Defaults, error) {
+	c := cfg.Container
+	d := engine.Defaults{
+		Runtime: c.DefaultRuntime, Log: model.LogConfig{Driver: c.LogDriver, Options: c.LogOpts},
+		Limits:  ocispec.Limits{PidsLimit: c.Defaults.PidsLimit, CgroupParent: c.Defaults.CgroupParent, NoNewPrivs: c.Defaults.NoNewPrivs},
+		ShmSize: c.Defaults.ShmSize, Init: c.Defaults.Init, IPC: c.Defaults.IPCMode, CgroupNS: c.Defaults.CgroupnsMode,
+		NetworkDisabled: cfg.Network.Bridge == "none",
+	}
+	for name := range taskRuntimes(cfg) {
+		d.Runtimes = append(d.Runtimes, name)
+	}
+	for _, u := range c.Ulimits {
+		d.Limits.Ulimits = append(d.Limits.Ulimits, model.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
+	}
+	switch p := c.Defaults.SeccompProfile; p {
+	case "", "builtin":
+	case "unconfined":
+		d.Seccomp = p
+	default:
+		text, err := os.ReadFile(p)
+		if err != nil {
+			return d, errs.New(errs.Invalid, "read --seccomp-profile: %w", err)
+		}
+		d.Seccomp = string(text)
+	}
+	return d, nil
+}
+
+// specHost is what the machine can do, as far as a container's configuration depends on it.
+func specHost() ocispec.Host {
+	f := readHostFacts()
+	h := ocispec.Host{CgroupV2: f.cgroupVersion == "2", AppArmor: f.apparmor, SELinux: f.selinux, Arch: goruntime.GOARCH, CPUs: goruntime.NumCPU(),
+		CgroupDev: exists("/proc/self/ns/cgroup"), Seccomp: exists("/proc/sys/kernel/seccomp/actions_avail")}
+	last, _ := os.ReadFile("/proc/sys/kernel/cap_last_cap")
+	h.LastCap, _ = strconv.Atoi(strings.TrimSpace(string(last)))
+	h.Thermal, _ = filepath.Glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle")
+	// mount_setattr came with Linux 5.12; an empty call on no descriptor tells whether it is there.
+	h.RRO = unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}) != unix.ENOSYS
+	return h
+}
+
+// taskRuntimes are the foreign runtimes by the names that containers may ask for; our own has two, one of which old
+// clients send by themselves.
+func taskRuntimes(cfg *config.Config) map[string]spec.RuntimeRef {
+	all := map[string]spec.RuntimeRef{"shoal": {}, "runc": {}, "io.containerd.runc.v2": {}}
+	for name, r := range cfg.Container.Runtimes {
+		all[name] = spec.RuntimeRef{Path: r.Path, Args: r.Args, Root: filepath.Join(cfg.Daemon.ExecRoot, "runtime-"+name)}
+	}
+	return all
+}
+
+func taskConfig(cfg *config.Config, runtimePath string) task.Config {
+	return task.Config{RuntimePath: runtimePath, ExecRoot: cfg.Daemon.ExecRoot, Runtimes: taskRuntimes(cfg)}
+}
+
+// warnings are what /info says of this host.
+func (n *Node) warnings() (ws []string) {
+	f := readHostFacts()
+	for name, what := range map[string]string{"memory": "memory", "cpu": "CPU", "pids": "PID"} {
+		if !f.controllers[name] {
+			ws = append(ws, fmt.Sprintf("WARNING: No %s limit support: the kernel's cgroup controller %s is not there", what, name))
+		}
+	}
+	if !forwarding() {
+		ws = append(ws, "WARNING: IPv4 forwarding is disabled: containers reach nothing outside; set net.ipv4.ip_forward=1")
+	}
+	return ws
+}

@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"time"
+
+	"github.com/shoalhq/shoal/api/server"
+	"github.com/shoalhq/shoal/engine"
+	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/network"
+	"github.com/shoalhq/shoal/network/ipam"
+	"github.com/shoalhq/shoal/node/config"
+)
+
+// engineNetworks shows the network room as the engine wants it.
+type engineNetworks struct {
+	*network.Manager
+	dns func() config.DNS // the daemon's own choices, which a reload changes
+}
+
+func attachRequest(r engine.NetworkAttach) network.AttachRequest {
+	return network.AttachRequest{ContainerID: r.ContainerID, Name: r.Name, Hostname: r.Hostname, Domainname: r.Domainname,
+		Namespace: r.Namespace, Primary: r.Primary, Endpoints: r.Endpoints, Ports: r.Ports, Names: r.Names, Sysctls: r.Sysctls}
+}
+
+func (n engineNetworks) Attach(ctx context.Context, r engine.NetworkAttach) (engine.NetworkAttachment, error) {
+	r.Names = n.names(r.Names)
+	a, err := n.Manager.Attach(ctx, attachRequest(r))
+	return engine.NetworkAttachment{Endpoints: a.Endpoints, Ports: a.Ports}, err
+}
+
+func (n engineNetworks) Connect(ctx context.Context, r engine.NetworkAttach) (engine.NetworkAttachment, error) {
+	r.Names = n.names(r.Names)
+	a, err := n.Manager.Connect(ctx, attachRequest(r))
+	return engine.NetworkAttachment{Endpoints: a.Endpoints, Ports: a.Ports}, err
+}
+
+func (n engineNetworks) Restore(ctx context.Context, live []engine.NetworkLive) error {
+	all := make([]network.Live, len(live))
+	for i, l := range live {
+		l.Attach.Names = n.names(l.Attach.Names)
+		all[i] = network.Live{Attach: attachRequest(l.Attach), Path: l.Path, State: l.State}
+	}
+	return n.Manager.Restore(ctx, all)
+}
+
+func (n engineNetworks) Files(f engine.NameFiles) (hosts, resolvConf []byte, err error) {
+	return n.Manager.Files(network.NameFiles{Hostname: f.Hostname, Domainname: f.Domainname, Host: f.Host, Names: n.names(f.Names),
+		Endpoints: f.Endpoints, Links: f.Links})
+}
+
+// names fills in what the daemon was told for containers that say nothing.
+func (n engineNetworks) names(s model.NameSpec) model.NameSpec {
+	d := n.dns()
+	if len(s.DNS) == 0 {
+		s.DNS = d.Servers
+	}
+	if len(s.DNSOptions) == 0 {
+		s.DNSOptions = d.Options
+	}
+	if len(s.DNSSearch) == 0 {
+		s.DNSSearch = d.Search
+	}
+	return s
+}
+
+// networkConfig says to the network room what the daemon was told.
+func (n *Node) networkConfig(c *config.Config) network.Config {
+	w := c.Network
+	out := network.Config{
+		Root: c.Daemon.DataRoot + "/networks", Exec: c.Daemon.ExecRoot + "/networks", MTU: w.MTU, NoForward: !w.IPForward, NoRules: !w.Publish.Filter, Log: n.log,
+		Bridge: network.BridgeConfig{Disabled: w.Bridge == "none", Name: w.Bridge, IPv4: w.BIP, FixedRange: w.FixedCIDR, Gateway4: w.Gateway,
+			NoICC: !w.ICC, NoMasq: !w.Publish.Masquerade, HostIP: w.Publish.DefaultAddress},
+		Report: func(f network.Finding) {
+			n.bus.Publish(model.Event{Type: "daemon", Action: "repair", ID: "network", Attrs: map[string]string{"what": f.What, "how": f.How}})
+		},
+	}
+	if out.Bridge.Disabled {
+		out.Bridge.Name = ""
+	}
+	for _, p := range w.Pools {
+		out.Pools = append(out.Pools, ipam.Base{Base: p.Base, Size: p.Size})
+	}
+	return out
+}
+
+// apiNetworks shows the network room as the API wants it. What touches containers goes through the engine.
+type apiNetworks struct {
+	networks *network.Manager
+	engine   *engine.Engine
+}
+
+func (a apiNetworks) view(ctx context.Context, n model.Network) server.NetworkView {
+	v := server.NetworkView{Network: n, Endpoints: map[string]server.NetworkMember{}}
+	for _, ep := range a.networks.Endpoints(ctx, n.ID) {
+		m := server.NetworkMember{Endpoint: ep}
+		if c, err := a.engine.Inspect(ctx, ep.ContainerID, false); err == nil {
+			m.ContainerName = c.Name
+		}
+		v.Endpoints[ep.ContainerID] = m
+	}
+	return v
+}
+
+func (a apiNetworks) filter(ctx context.Context, f model.Filters) (func(model.Network) bool, error) {
+	return model.NetworkFilter(f, time.Now(), func(id string) int { return len(a.networks.Endpoints(ctx, id)) })
+}
+
+func (a apiNetworks) List(ctx context.Context, f model.Filters) ([]server.NetworkView, error) {
+	keep, err := a.filter(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	out := []server.NetworkView{}
+	for _, n := range a.networks.List(ctx) {
+		if keep(n) {
+			out = append(out, a.view(ctx, n))
+		}
+	}
+	return out, nil
+}
+
+func (a apiNetworks) Inspect(ctx context.Context, ref string) (server.NetworkView, error) {
+	n, err := a.networks.Resolve(ctx, ref)
+	if err != nil {
+		return server.NetworkView{}, err
+	}
+	return a.view(ctx, n), nil
+}
+
+func (a apiNetworks) Create(ctx context.Context, s model.NetworkSpec) (id, warning string, err error) {
+	n, err := a.networks.Create(ctx, s)
+	return n.ID, "", err
+}
+
+func (a apiNetworks) Remove(ctx context.Context, ref string) error {
+	return a.engine.RemoveNetwork(ctx, ref)
+}
+
+func (a apiNetworks) Prune(ctx context.Context, f model.Filters) ([]string, error) {
+	matches, err := a.filter(ctx, f)
+	if err != nil {
+		return nil, err
+	}
+	return a.networks.Prune(ctx, func(n model.Network) bool { return !matches(n) })
+}
+
+func (a apiNetworks) Connect(ctx context.Context, network, container string, s model.EndpointSpec) error {
+	return a.engine.ConnectNetwork(ctx, network, container, s)
+}
+
+func (a apiNetworks) Disconnect(ctx context.Context, network, container string, force bool) error {
+	return a.engine.DisconnectNetwork(ctx, network, container, force)
+}
