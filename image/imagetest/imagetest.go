@@ -160,6 +160,17 @@ func Docker(images ...Image) []byte {
 	return a.Bytes()
 }
 
+// Archive1 is a Docker archive of one image with one layer, in a file of the given name, which comes first.
+func Archive1(layer string, i Image) []byte {
+	cfg, layers := i.config()
+	a := NewArchive()
+	a.Add(layer, layers[0])
+	a.Add("config.json", cfg)
+	data, _ := json.Marshal([]map[string]any{{"Config": "config.json", "RepoTags": i.Tags, "Layers": []string{layer}}})
+	a.Add("manifest.json", data)
+	return a.Bytes()
+}
+
 // OCI is the archive of an OCI layout.
 func OCI(images ...Image) []byte {
 	a := NewArchive()

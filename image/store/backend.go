@@ -54,6 +54,7 @@ type backend struct {
 	raw     snapshots.Snapshotter // beneath the metadata
 	images  images.Store
 	leases  leases.Manager
+	stale   bool // an operation of an earlier process was cut off: there may be something to collect
 }
 
 func metadataPath(root string) string { return filepath.Join(root, "metadata.db") }
@@ -138,6 +139,7 @@ func (b *backend) dropStaleLeases(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.stale = len(list) > 0
 	for _, l := range list {
 		if err := b.leases.Delete(ctx, l); err != nil && !errdefs.IsNotFound(err) {
 			return err

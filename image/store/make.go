@@ -27,7 +27,7 @@ import (
 const uncompressedLabel = "containerd.io/uncompressed"
 
 // Commit makes an image of a base image and an overlay's upper directory. It returns the image's ID.
-func (s *Store) Commit(ctx context.Context, c model.ImageCommit) (string, error) {
+func (s *Store) Commit(ctx context.Context, c model.ImageCommit) (id string, err error) {
 	name, err := wantedName(c.Ref)
 	if err != nil {
 		return "", err
@@ -40,7 +40,11 @@ func (s *Store) Commit(ctx context.Context, c model.ImageCommit) (string, error)
 	if err != nil {
 		return "", err
 	}
-	defer done()
+	defer func() {
+		if done(); err != nil {
+			s.Tidy(ctx)
+		}
+	}()
 	img := model.Image{Platform: hostDefaults(c.Platform)}
 	var layers []ocispec.Descriptor
 	if c.Base != "" {
@@ -67,7 +71,7 @@ func (s *Store) Commit(ctx context.Context, c model.ImageCommit) (string, error)
 		step.EmptyLayer = false
 	}
 	img.History = append(img.History, step)
-	id, err := s.writeImage(ctx, b, name, img, layers)
+	id, err = s.writeImage(ctx, b, name, img, layers)
 	if err == nil {
 		s.event("commit", id, c.Ref)
 	}
@@ -75,7 +79,7 @@ func (s *Store) Commit(ctx context.Context, c model.ImageCommit) (string, error)
 }
 
 // Import makes an image of a root filesystem's archive, which may be packed with gzip, zstd or bzip2.
-func (s *Store) Import(ctx context.Context, r io.Reader, i model.ImageImport) (string, error) {
+func (s *Store) Import(ctx context.Context, r io.Reader, i model.ImageImport) (id string, err error) {
 	name, err := wantedName(i.Ref)
 	if err != nil {
 		return "", err
@@ -92,14 +96,18 @@ func (s *Store) Import(ctx context.Context, r io.Reader, i model.ImageImport) (s
 	if err != nil {
 		return "", err
 	}
-	defer done()
+	defer func() {
+		if done(); err != nil {
+			s.Tidy(ctx)
+		}
+	}()
 	desc, diffID, err := b.packLayer(ctx, func(w io.Writer) error { return layer.Repack(ctx, w, r) })
 	if err != nil {
 		return "", errs.Wrap(err, "import")
 	}
 	img.DiffIDs = []string{diffID.String()}
 	img.History = []model.ImageHistory{{Created: img.Created, Comment: i.Message}}
-	id, err := s.writeImage(ctx, b, name, img, []ocispec.Descriptor{desc})
+	id, err = s.writeImage(ctx, b, name, img, []ocispec.Descriptor{desc})
 	if err == nil {
 		s.event("import", id, i.Ref)
 	}

@@ -139,6 +139,17 @@ func (s *Store) collect(ctx context.Context, b *backend) error {
 	return nil
 }
 
+// Tidy removes what a failed operation left, once its lease has ended: a failure of the collection only delays it.
+func (s *Store) Tidy(ctx context.Context) {
+	ctx, b, err := s.backend(context.WithoutCancel(ctx))
+	if err == nil {
+		err = s.collect(ctx, b)
+	}
+	if err != nil {
+		s.cfg.Log.Warn("left-overs of a failed operation stay for now", "error", err)
+	}
+}
+
 func repositories(list []*record) int {
 	seen := map[string]bool{}
 	for _, r := range list {

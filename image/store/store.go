@@ -94,6 +94,9 @@ func (s *Store) backend(ctx context.Context) (context.Context, *backend, error) 
 		return ctx, nil, errs.Wrap(err, "open image store %s", s.cfg.Root)
 	}
 	s.back = b
+	if b.stale {
+		go s.Tidy(context.Background())
+	}
 	return ctx, b, nil
 }
 

@@ -46,18 +46,24 @@ func (p Progress) tell(id, action string, current, total int64) {
 // one; plain or packed with gzip, zstd or bzip2. Every image is unpacked, and so checked against its digests, before its
 // name is recorded. Of an image for several platforms those asked for must be in the archive; none means this host's, or
 // the best there is.
-func Load(ctx context.Context, st *store.Store, r io.Reader, platforms []string, progress Progress) ([]Loaded, error) {
+func Load(ctx context.Context, st *store.Store, r io.Reader, platforms []string, progress Progress) (loaded []Loaded, err error) {
 	ctx, blobs, done, err := st.Content(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
+	defer func() {
+		if done(); err != nil {
+			st.Tidy(ctx)
+		}
+	}()
 	plain, err := layer.Decompress(bufio.NewReaderSize(r, 1<<16))
 	if err != nil {
 		return nil, err
 	}
 	defer plain.Close()
-	top, err := archive.ImportIndex(ctx, blobs, layer.Guard(plain, st.Root()))
+	in := newIngest(blobs)
+	defer in.abort(ctx)
+	top, err := archive.ImportIndex(ctx, in, layer.Guard(plain, st.Root()))
 	if err != nil {
 		return nil, loadError(ctx, err)
 	}
