@@ -33,8 +33,16 @@ func SetUser(u *specs.User, caps *Caps, denyGroups bool) error {
 	return caps.set()
 }
 
+// keepID is -1: setresuid(2) and its like then keep the id that is there (compare CVE-2024-40635).
+const keepID = ^uint32(0)
+
 // raw system calls: those of package syscall would change all threads, which is slower and no use before an exec.
 func setIDs(u *specs.User, denyGroups bool) error {
+	for _, id := range append([]uint32{u.UID, u.GID}, u.AdditionalGids...) {
+		if id == keepID {
+			return errs.New(errs.Invalid, "%d is no user or group id: the kernel reads it as \"leave it\", which would leave root", id)
+		}
+	}
 	if denyGroups {
 		if len(u.AdditionalGids) > 0 {
 			return errs.New(errs.Unsupported, "additional groups %v cannot be set: setgroups is denied in this user namespace (rootless without newgidmap)", u.AdditionalGids)
