@@ -23,6 +23,8 @@ type recorder struct {
 	mu   sync.Mutex
 	seen []string // METHOD path?query and body, one per request
 	host string
+	// special answers requests in its own way; nil or false: the usual one.
+	special func(w http.ResponseWriter, req *http.Request, path string) bool
 }
 
 func newRecorder(t *testing.T) *recorder {
@@ -76,7 +78,9 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		r.seen = append(r.seen, line)
 		r.mu.Unlock()
 	}
-	r.answer(w, req.Method, path)
+	if r.special == nil || !r.special(w, req, path) {
+		r.answer(w, req.Method, path)
+	}
 }
 
 func (r *recorder) answer(w http.ResponseWriter, method, path string) {
@@ -227,14 +231,7 @@ func TestSameAsDocker(t *testing.T) {
 	t.Setenv("SHOAL_HOST", "")
 	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	t.Setenv("FROM_ENV", "outside")
-	table, err := os.ReadFile(filepath.Join(testdataDir, "compat.txt"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for line := range strings.SplitSeq(string(table), "\n") {
-		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
+	for _, line := range readTable(t, "compat.txt") {
 		t.Run(line, func(t *testing.T) {
 			changes, less := strings.CutPrefix(line, "~")
 			args := words(changes)
@@ -255,6 +252,22 @@ func TestSameAsDocker(t *testing.T) {
 			}
 		})
 	}
+}
+
+// readTable reads the lines of a file of testdata, without comments.
+func readTable(t *testing.T, name string) []string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(testdataDir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	for line := range strings.SplitSeq(string(data), "\n") {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			out = append(out, line)
+		}
+	}
+	return out
 }
 
 var testdataDir = func() string {

@@ -37,7 +37,11 @@ func historyCommand(a *App) *cobra.Command {
 		if quiet {
 			return ids(a, rows, historyRow.id)
 		}
-		return historyList.Write(a.Out, a.format(f, "", quiet), rows)
+		l := historyList
+		if !human {
+			l.Table = []string{"ID", "CreatedAt", "CreatedBy", "Size", "Comment"}
+		}
+		return l.Write(a.Out, a.format(f, "", quiet), rows)
 	})
 	fs := cmd.Flags()
 	fs.BoolVarP(&human, "human", "H", true, "Print sizes and dates in human readable format")
@@ -73,9 +77,6 @@ var historyList = format.List[historyRow]{
 	Columns: []format.Column[historyRow]{
 		{Name: "ID", Header: "IMAGE", Get: func(r historyRow) any { return r.id() }},
 		{Name: "CreatedSince", Header: "CREATED", Get: func(r historyRow) any {
-			if !r.human {
-				return r.createdAt()
-			}
 			return format.Ago(r.now, time.Unix(r.Created, 0))
 		}},
 		{Name: "CreatedAt", Header: "CREATED AT", Get: func(r historyRow) any { return r.createdAt() }},

@@ -151,7 +151,7 @@ func imageList(digests bool) format.List[imageRow] {
 			{Name: "CreatedAt", Header: "CREATED AT", Get: func(r imageRow) any { return time.Unix(r.s.Created, 0).String() }},
 			{Name: "Size", Header: "SIZE", Get: func(r imageRow) any { return units.HumanSizeWithPrecision(float64(r.s.Size), 3) }},
 			{Name: "Containers", Header: "CONTAINERS", Get: func(r imageRow) any { return orNA(r.s.Containers, plain) }},
-			{Name: "VirtualSize", Header: "SIZE", Get: func(r imageRow) any { return units.HumanSizeWithPrecision(float64(r.s.Size), 3) }},
+			{Name: "VirtualSize", Header: "SIZE", Get: func(r imageRow) any { return units.HumanSize(float64(r.s.Size)) }},
 			{Name: "SharedSize", Header: "SHARED SIZE", Get: func(r imageRow) any { return orNA(r.s.SharedSize, human) }},
 			{Name: "UniqueSize", Header: "UNIQUE SIZE", Get: func(r imageRow) any {
 				if r.s.SharedSize == -1 {

@@ -85,7 +85,7 @@ func inspectCommand(a *App) *cobra.Command {
 				}
 				return t, err
 			}
-			return thing{}, errs.New(errs.NotFound, "error: no such object: %s", name)
+			return thing{}, errs.New(errs.NotFound, "Error: No such object: %s", name)
 		}
 		if kind != "" {
 			find = nil

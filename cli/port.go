@@ -32,7 +32,7 @@ func portCommand(a *App) *cobra.Command {
 			}
 			list, ok := bound[p]
 			if !ok || len(list) == 0 {
-				return errs.New(errs.NotFound, "Error: No public port '%s' published for %s", p, args[0])
+				return errs.New(errs.NotFound, "Error: No public port '%s' published for %s", args[1], args[0])
 			}
 			for _, b := range list {
 				fmt.Fprintln(a.Out, net.JoinHostPort(addrText(b), b.HostPort))

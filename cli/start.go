@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	moby "github.com/moby/moby/client"
@@ -31,10 +32,10 @@ func startCommand(a *App) *cobra.Command {
 		if s.start.CheckpointID != "" && len(args) > 1 {
 			return badFlag("you cannot restore multiple containers at once")
 		}
-		failed := false
+		var failed []string
 		for _, name := range args {
 			if _, err := api.ContainerStart(ctx, name, s.start); err != nil {
-				failed = true
+				failed = append(failed, name)
 				fmt.Fprintln(a.Err, a.explain(err))
 				if client.IsConnection(err) {
 					break
@@ -43,8 +44,8 @@ func startCommand(a *App) *cobra.Command {
 			}
 			a.say(name)
 		}
-		if failed {
-			return exit{code: errs.ExitFailure, err: fmt.Errorf("Error: failed to start containers: %v", args)}
+		if len(failed) > 0 {
+			return exit{code: errs.ExitFailure, err: fmt.Errorf("Error: failed to start containers: %s", strings.Join(failed, ", "))}
 		}
 		return nil
 	})

@@ -60,6 +60,7 @@ func (l List[T]) write(w io.Writer, f string, rows []T) error {
 	if err != nil {
 		return err
 	}
+	t.Option("missingkey=error") // a placeholder that does not exist
 	if !table {
 		for _, r := range rows {
 			if err := line(w, t, l.data(r)); err != nil {
@@ -73,6 +74,7 @@ func (l List[T]) write(w io.Writer, f string, rows []T) error {
 	if err != nil {
 		return err
 	}
+	h.Option("missingkey=error")
 	head := data{}
 	for _, c := range l.Columns {
 		head[c.Name] = c.Header

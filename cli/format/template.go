@@ -44,7 +44,7 @@ func Parse(text string) (*template.Template, error) { return parse(text, nil) }
 
 func parse(text string, over template.FuncMap) (*template.Template, error) {
 	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
-	t, err := template.New("format").Option("missingkey=error").Funcs(funcs).Funcs(over).Parse(text)
+	t, err := template.New("format").Funcs(funcs).Funcs(over).Parse(text)
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "template parsing error: %w; see https://pkg.go.dev/text/template for the language", err)
 	}
@@ -82,7 +82,7 @@ func Value(w io.Writer, f string, v any, raw []byte) error {
 			return errs.New(errs.Invalid, "template parsing error: %w", first)
 		}
 		b.Reset()
-		if err := t.Execute(&b, m); err != nil {
+		if err := t.Option("missingkey=error").Execute(&b, m); err != nil {
 			return errs.New(errs.Invalid, "template parsing error: %w", err)
 		}
 	}

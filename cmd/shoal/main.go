@@ -1,4 +1,5 @@
-// Command shoal is Shoal's command line.
+// Command shoal is Shoal's command line: Docker's verbs and flags for any Docker Engine API. This file only starts package
+// cli; nothing else belongs here.
 package main
 
 import (
