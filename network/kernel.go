@@ -1,6 +1,8 @@
 package network
 
 import (
+	"context"
+	"net"
 	"net/netip"
 	"os"
 
@@ -18,7 +20,6 @@ type Links interface {
 	RemoveLink(name string) error
 	// Links lists bridges of ours and links with the prefix (with the bridge they are in).
 	Links(prefix string) (bridges []string, plugs map[string]string, err error)
-	SetGateways(ns *os.File, inside string, gateways []netip.Addr) error
 	Uplink(skip func(link string) bool) (kernel.Uplink, error)
 	EnableForwarding(v6 bool) (enabled bool, err error)
 }
@@ -33,10 +34,23 @@ type Filter interface {
 	ForgetUDP(forwards []plan.Forward) error
 }
 
+// Inside acts in a container's namespace while the container runs. What ListenNames and Dial open stays there until it
+// is closed.
+type Inside interface {
+	SetGateways(ns *os.File, inside string, gateways []netip.Addr) error
+	// ListenNames opens the name server's sockets on 127.0.0.11; with redirect, port 53 of it stays free for the container.
+	ListenNames(ns *os.File, redirect bool) (*net.UDPConn, *net.TCPListener, error)
+	Dial(ctx context.Context, ns *os.File, network, addr string) (net.Conn, error)
+}
+
 // Kernel is all of it.
 type Kernel interface {
 	Links
+	Inside
 	Filter
 }
 
-var _ Kernel = (*kernel.Real)(nil)
+var (
+	_ Kernel = (*kernel.Real)(nil)
+	_ Kernel = (*kernel.Fake)(nil)
+)

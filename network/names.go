@@ -14,7 +14,6 @@ import (
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
 	"github.com/shoalhq/shoal/network/dns"
-	"github.com/shoalhq/shoal/network/kernel"
 	"github.com/shoalhq/shoal/network/resolv"
 )
 
@@ -82,6 +81,7 @@ func (x *nameIndex) get(network, name string) []*endpoint {
 type resolver struct {
 	index     *nameIndex
 	server    *dns.Server
+	inside    Inside
 	ns        *os.File
 	endpoints atomic.Pointer[[]*endpoint]
 	own       []netip.Addr // the user's DNS servers; empty: the host's
@@ -165,16 +165,12 @@ func (r *resolver) Upstreams() []dns.Upstream {
 }
 
 // Dial reaches an upstream as the container would itself, so that what holds for its traffic holds for its queries.
-func (r *resolver) Dial(ctx context.Context, network string, u dns.Upstream) (c net.Conn, err error) {
-	var d net.Dialer
+func (r *resolver) Dial(ctx context.Context, network string, u dns.Upstream) (net.Conn, error) {
 	if u.Host {
+		var d net.Dialer
 		return d.DialContext(ctx, network, u.Addr.String())
 	}
-	err = kernel.In(r.ns, func() error {
-		c, err = d.DialContext(ctx, network, u.Addr.String()) // one address: the socket is opened on this thread
-		return err
-	})
-	return c, err
+	return r.inside.Dial(ctx, r.ns, network, u.Addr.String())
 }
 
 // hostConf is the host's resolv.conf, read again when it changed.
@@ -229,7 +225,7 @@ func (m *Manager) serveNames(c *attached) error {
 	if c.ns == nil || !m.needsNames(eps, c.req.Names) {
 		return nil
 	}
-	r = &resolver{index: m.index, ns: c.ns, host: m.host}
+	r = &resolver{index: m.index, inside: m.k, ns: c.ns, host: m.host}
 	for _, t := range c.req.Names.DNS {
 		a, err := netip.ParseAddr(t)
 		if err != nil {
@@ -238,7 +234,7 @@ func (m *Manager) serveNames(c *attached) error {
 		r.own = append(r.own, a)
 	}
 	r.endpoints.Store(&eps)
-	udp, tcp, err := listenNames(c)
+	udp, tcp, err := m.k.ListenNames(c.ns, isNameServer(c.req))
 	if err != nil {
 		return errs.Wrap(err, "serve names to %s", c.label)
 	}
@@ -249,34 +245,7 @@ func (m *Manager) serveNames(c *attached) error {
 	return nil
 }
 
-// listenNames opens the name server's sockets inside a container: on port 53, or for a container that is a name server
-// itself on others, to which the packet filter leads.
-func listenNames(c *attached) (udp *net.UDPConn, tcp *net.TCPListener, err error) {
-	port := 53
-	if isNameServer(c.req) {
-		port = 0
-	}
-	addr := resolv.Embedded.AsSlice()
-	err = kernel.In(c.ns, func() error {
-		if udp, err = net.ListenUDP("udp4", &net.UDPAddr{IP: addr, Port: port}); err != nil {
-			return err
-		}
-		if tcp, err = net.ListenTCP("tcp4", &net.TCPAddr{IP: addr, Port: port}); err != nil {
-			udp.Close()
-		}
-		return err
-	})
-	if err != nil || port != 0 {
-		return udp, tcp, err
-	}
-	err = kernel.RedirectNames(c.ns, uint16(udp.LocalAddr().(*net.UDPAddr).Port), uint16(tcp.Addr().(*net.TCPAddr).Port))
-	if err != nil {
-		udp.Close()
-		tcp.Close()
-	}
-	return udp, tcp, err
-}
-
+// isNameServer says that port 53 must stay free inside the container.
 func isNameServer(r AttachRequest) bool {
 	return slices.ContainsFunc(r.Exposed, func(p model.Port) bool { return p.Number == 53 }) ||
 		slices.ContainsFunc(r.Ports, func(p model.PortBinding) bool { return p.Number == 53 })

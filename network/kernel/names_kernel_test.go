@@ -21,7 +21,7 @@ func TestRedirectNamesCost(t *testing.T) {
 		}
 		t.Log("namespace", time.Since(start))
 		start = time.Now()
-		if err := RedirectNames(ns, 5353, 5354); err != nil {
+		if err := redirectNames(ns, 5353, 5354); err != nil {
 			t.Fatal(err)
 		}
 		t.Log("redirect", time.Since(start))

@@ -1,0 +1,64 @@
+//go:build kernel
+
+package network
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/shoalhq/shoal/model"
+)
+
+// The last container costs what the first one did: 250 containers with 8 published ports each.
+func TestScale(t *testing.T) {
+	w := newWorld(t, nil)
+	_, err := w.m.Create(context.Background(), model.NetworkSpec{Name: "a", IPv4: true})
+	must(t, err)
+	const containers, portsEach = 250, 8
+	var attach, detach []time.Duration
+	var boxes []*box
+	for i := range containers {
+		var ports []string
+		for p := range portsEach {
+			ports = append(ports, fmt.Sprintf("%d:80", 20000+i*portsEach+p))
+		}
+		r := w.request(fmt.Sprint("c", i), map[string]model.EndpointSpec{"a": {}}, ports...)
+		r.Namespace, err = w.m.Namespace(context.Background())
+		must(t, err)
+		start := time.Now()
+		at, err := w.m.Attach(context.Background(), r)
+		must(t, err)
+		attach = append(attach, time.Since(start))
+		boxes = append(boxes, &box{w: w, id: r.ContainerID, ns: r.Namespace, at: at})
+	}
+	serve(t, boxes[containers-1].ns, 80, "last")
+	expect(t, "the last port", call(t, w.outside, "tcp", fmt.Sprintf("198.51.100.1:%d", 20000+containers*portsEach-1)), "last 198.51.100.2")
+	start := time.Now()
+	must(t, w.m.rebuildRules())
+	t.Log("whole table", time.Since(start))
+	start = time.Now()
+	must(t, w.m.Audit(context.Background()))
+	t.Log("audit", time.Since(start))
+	for _, b := range boxes {
+		start := time.Now()
+		must(t, w.m.Detach(context.Background(), b.id, ""))
+		detach = append(detach, time.Since(start))
+		b.ns.Close()
+	}
+	median := func(d []time.Duration) time.Duration {
+		d = slices.Sorted(slices.Values(d))
+		return d[len(d)/2]
+	}
+	t.Logf("attach: first 50 %v, last 50 %v", median(attach[:50]), median(attach[containers-50:]))
+	t.Logf("detach: first 50 %v, last 50 %v", median(detach[:50]), median(detach[containers-50:]))
+	if first, last := median(attach[:50]), median(attach[containers-50:]); last > 3*first+time.Millisecond {
+		t.Errorf("the last containers took %v to attach, the first %v", last, first)
+	}
+	w.m.bg.Wait()
+	if _, plugs, _ := w.m.k.Links("sv"); len(plugs) > 0 || w.m.holder.Len() != 0 || len(w.m.want[("any4")]) != 0 {
+		t.Errorf("left over: %d links, %d held ports, %d rules", len(plugs), w.m.holder.Len(), len(w.m.want["any4"]))
+	}
+}
