@@ -364,9 +364,7 @@ func (p *initProcess) exec() error {
 	if err := unix.CloseRange(first, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
 		return fmt.Errorf("close the runtime's descriptors: %w", err)
 	}
-	if p.answer == p.sync && p.cfg.Gate == 0 {
-		namespaces.Send(p.sync, namespaces.Message{Kind: MsgExec})
-	}
+	namespaces.Send(p.answer, namespaces.Message{Kind: MsgExec})
 	err := execute(p.program, process.Args, process.Env)
 	return &programError{execErr(p.program, err)}
 }
