@@ -9,7 +9,7 @@ import (
 
 // BenchmarkCreateStartRemove is the engine's own share of `run --rm`: the rooms are fakes that take no time.
 func BenchmarkCreateStartRemove(b *testing.B) {
-	w := newWorld(&testing.T{})
+	w := newWorld(b)
 	w.root = b.TempDir()
 	if dir, err := os.MkdirTemp("/dev/shm", "shoal-bench"); err == nil {
 		w.fast = dir

@@ -23,7 +23,7 @@ import (
 
 // world is everything outside the engine: it outlives an engine that "dies".
 type world struct {
-	t    *testing.T
+	t    testing.TB
 	root string
 	fast string // a directory on tmpfs, for the benchmark
 
@@ -46,13 +46,11 @@ type fakeVolume struct {
 	users, mounts map[string]bool
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	w := &world{t: t, faults: map[string]error{}, images: map[string]model.Image{}, users: map[string]string{},
 		volumes: map[string]*fakeVolume{}, attached: map[string]NetworkAttach{}, tasks: map[string]*fakeTask{},
 		passwd: map[string]string{"/etc/passwd": "root:x:0:0:root:/root:/bin/sh\nweb:x:33:33::/srv:/bin/sh\n", "/etc/group": "root:x:0:\nweb:x:33:\nlog:x:7:web\n"}}
-	if t.Name() != "" {
-		w.root = t.TempDir()
-	}
+	w.root = tempDir(t)
 	w.images["busy"] = model.Image{ID: "sha256:" + strings.Repeat("ab", 32), RepoTags: []string{"busy:latest"}, Platform: model.Platform{OS: "linux", Architecture: "amd64"},
 		Config: model.ImageConfig{Cmd: []string{"sh"}, Env: []string{"PATH=/bin", "A=image"}, Labels: map[string]string{"from": "image"}, ExposedPorts: []string{"80/tcp"}}}
 	w.images["data"] = model.Image{ID: "sha256:" + strings.Repeat("cd", 32), RepoTags: []string{"data:latest"}, Platform: model.Platform{OS: "linux", Architecture: "amd64"},
@@ -354,6 +352,7 @@ func (f fakeTasks) Start(_ context.Context, r TaskStart) (Task, error) {
 		return nil, err
 	}
 	if err := f.w.fault("tasks.Running"); err != nil {
+		t.end(0) // its connections end with it
 		t.forget()
 		return nil, err
 	}
@@ -567,6 +566,19 @@ func (f fakeRoot) ReadFile(_ context.Context, _ model.OverlayDirs, path string, 
 	return nil, errs.New(errs.NotFound, "no %s", path)
 }
 func (f fakeRoot) SharedMemory(string, int64) error { return f.w.fault("rootfs.SharedMemory") }
+
+// tempDir is a directory on tmpfs where there is one: some disks take a millisecond for every new file.
+func tempDir(t testing.TB) string {
+	dir, err := os.MkdirTemp("/dev/shm", "shoal-engine-test")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// pass lets time go by, which in a test's bubble takes none.
+func pass(d time.Duration) { <-time.After(d) }
 
 // execRoot is where the engine keeps what a restart of the machine may take.
 func (w *world) execRoot() string {

@@ -180,7 +180,7 @@ func TestRestartBackOff(t *testing.T) {
 			return &TaskExit{Code: 1}
 		}
 		must(t, e.Start(bg, id))
-		time.Sleep(1650 * time.Millisecond) // virtual
+		pass(1650 * time.Millisecond) // virtual
 		synctest.Wait()
 		want := []time.Duration{0, 100, 300, 700, 1500}
 		for i := range want {
@@ -193,7 +193,7 @@ func TestRestartBackOff(t *testing.T) {
 			t.Fatal(got)
 		}
 		must(t, e.Stop(bg, id, model.StopOptions{}))
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		if len(at) != 5 || status(e, id) != model.StatusExited {
 			t.Fatalf("started %d times, is %s", len(at), status(e, id))
 		}
@@ -208,9 +208,9 @@ func TestBackOffStartsAnewAfterALongRun(t *testing.T) {
 		id := create(t, e, "long", restart("unless-stopped"))
 		must(t, e.Start(bg, id))
 		for range 3 {
-			time.Sleep(11 * time.Second)
+			pass(11 * time.Second)
 			w.task(id).end(1)
-			time.Sleep(101 * time.Millisecond)
+			pass(101 * time.Millisecond)
 			synctest.Wait()
 			if got := status(e, id); got != model.StatusRunning {
 				t.Fatal(got)
@@ -229,7 +229,7 @@ func TestOnFailureCounts(t *testing.T) {
 		w.onStart = func(TaskStart) *TaskExit { runs++; return &TaskExit{Code: 2} }
 		id := create(t, e, "", func(r *model.CreateRequest) { r.Spec.Restart = model.RestartPolicy{Name: "on-failure", MaxRetries: 3} })
 		must(t, e.Start(bg, id))
-		time.Sleep(time.Hour)
+		pass(time.Hour)
 		v, _ := e.Inspect(bg, id, false)
 		if runs != 4 || v.State.RestartCount != 3 || v.State.Status != model.StatusExited {
 			t.Fatalf("%d runs, %+v", runs, v.State)

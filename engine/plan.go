@@ -318,6 +318,9 @@ func (e *Engine) lookupUser(ctx context.Context, root model.OverlayDirs, name st
 	if err != nil {
 		return ocispec.User{}, errs.As(errs.Invalid, &StartFailure{Code: 126, Err: errs.Wrap(err, "user %q", name)})
 	}
+	if err := checkIDs(name, append([]int{found.Uid, found.Gid}, found.Sgids...)); err != nil {
+		return ocispec.User{}, err
+	}
 	out := ocispec.User{UID: uint32(found.Uid), GID: uint32(found.Gid), Home: found.Home}
 	groups := found.Sgids
 	if len(groupAdd) > 0 {
@@ -336,6 +339,25 @@ func (e *Engine) lookupUser(ctx context.Context, root model.OverlayDirs, name st
 		}
 	}
 	return out, nil
+}
+
+// checkIDs refuses what is no id, so that the image's passwd file cannot make root out of it: 4294967296 would wrap
+// around to 0 (CVE-2024-40635), and a name of digits only is meant as a number (CVE-2026-46680).
+func checkIDs(name string, ids []int) error {
+	const last = 1<<32 - 2
+	for _, id := range ids {
+		if id < 0 || id > last {
+			return errs.New(errs.Invalid, "user %q: the container's user database gives it the id %d; ids go from 0 to %d", name, id, last)
+		}
+	}
+	for part := range strings.SplitSeq(name, ":") {
+		if digits := strings.Trim(part, "0123456789") == "" && part != ""; digits {
+			if n, err := strconv.ParseUint(part, 10, 64); err != nil || n > last {
+				return errs.New(errs.Invalid, "user %q: ids go from 0 to %d", name, last)
+			}
+		}
+	}
+	return nil
 }
 
 func (e *Engine) readDatabase(ctx context.Context, root model.OverlayDirs, path string) ([]byte, error) {

@@ -222,7 +222,7 @@ func (e *Engine) settleEnded(f found) {
 	case was == model.StatusRemoving || c.Spec.Options.AutoRemove && (missed || was == model.StatusExited):
 		e.goBackground(func(ctx context.Context) { e.finishRemoval(ctx, f.en) })
 	case e.wantedAtStart(c, missed || was == model.StatusRestarting, f.exit):
-		f.en.edit(func(c *model.Container) { c.State.Status = model.StatusRestarting })
+		f.en.edit(func(c *model.Container) { c.State.Status, c.State.UserStopped = model.StatusRestarting, false })
 		e.goBackground(func(ctx context.Context) { e.restartDue(ctx, f.en) })
 	}
 }

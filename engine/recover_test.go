@@ -222,7 +222,7 @@ func (h *history) step() string {
 		h.e = h.w.open()
 		return "death of the daemon"
 	case 10:
-		time.Sleep(time.Duration(h.r.IntN(20)) * time.Second)
+		pass(time.Duration(h.r.IntN(20)) * time.Second)
 		return "time"
 	}
 	h.endAny(v.ID)
