@@ -75,8 +75,9 @@ func eventually(t *testing.T, what string, f func() bool) {
 // The daemon is killed at every named step of a container's life; the next one must find order.
 func TestKillAtEveryStep(t *testing.T) {
 	w := world.New(t)
-	for _, point := range []string{"engine/create/record", "engine/start/attached", "engine/start/created", "engine/start/running",
-		"engine/exit/record", "engine/remove/files"} {
+	for _, point := range []string{"engine/create/image", "engine/create/record", "engine/start/begin", "engine/start/prepared",
+		"engine/start/created", "engine/exit/cleaned", "engine/remove/begin", "engine/remove/released",
+		"network/attach/plugged", "task/start/prepared", "task/start/created", "task/clear"} {
 		w.StopDaemon()
 		w.StartDaemon("SHOAL_FAILPOINTS=" + point + "=kill")
 		w.Shoal("run", "--name", "victim", "toolbox", "true")
