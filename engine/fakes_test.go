@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -577,8 +578,11 @@ func tempDir(t testing.TB) string {
 	return dir
 }
 
-// pass lets time go by, which in a test's bubble takes none.
-func pass(d time.Duration) { <-time.After(d) }
+// pass lets time go by, which in a test's bubble takes none, and all that falls due happen.
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
 
 // execRoot is where the engine keeps what a restart of the machine may take.
 func (w *world) execRoot() string {

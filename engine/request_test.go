@@ -101,6 +101,7 @@ func TestMountsResolve(t *testing.T) {
 			r.Spec.Storage.Binds = []string{dir + ":/host:ro", "named:/named", "/anon"}
 			r.Spec.Storage.Tmpfs = map[string]string{"/tmp": "size=1m"}
 		})
+		pass(time.Second)
 		second := create(t, e, "second", func(r *model.CreateRequest) { r.Spec.Storage.VolumesFrom = []string{"first:ro"} })
 		a, _ := e.Inspect(bg, first, false)
 		b, _ := e.Inspect(bg, second, false)
