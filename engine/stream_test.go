@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -210,9 +211,14 @@ func TestHealth(t *testing.T) {
 		e := w.open()
 		id := create(t, e, "", healthy(model.Healthcheck{Test: []string{"CMD-SHELL", "check"}, Interval: 10 * time.Second, Retries: 2,
 			StartPeriod: 20 * time.Second, StartInterval: 2 * time.Second}))
-		code, probes := 1, 0
-		var command []string
-		w.onExec = func(x TaskExec) (int, string) { probes++; command = x.Process.Args; return code, "so" }
+		var code, probes atomic.Int64
+		code.Store(1)
+		var command atomic.Value
+		w.onExec = func(x TaskExec) (int, string) {
+			probes.Add(1)
+			command.Store(strings.Join(x.Process.Args, " "))
+			return int(code.Load()), "so"
+		}
 		must(t, e.Start(bg, id))
 		health := func() model.HealthState {
 			v, _ := e.Inspect(bg, id, false)
@@ -222,32 +228,33 @@ func TestHealth(t *testing.T) {
 			t.Fatal(got)
 		}
 		pass(11 * time.Second)
-		if got := health(); probes != 5 || got.Status != healthStarting || got.FailingStreak != 0 || got.Log[0].Output != "so" {
-			t.Fatalf("%d probes, %+v", probes, got)
+		if got := health(); probes.Load() != 5 || got.Status != healthStarting || got.FailingStreak != 0 || got.Log[0].Output != "so" {
+			t.Fatalf("%d probes, %+v", probes.Load(), got)
 		}
-		code = 0
+		code.Store(0)
 		pass(2 * time.Second)
-		if got := health(); got.Status != healthHealthy || strings.Join(command, " ") != "/bin/sh -c check" {
-			t.Fatalf("%+v %v", got, command)
+		if got := health(); got.Status != healthHealthy || command.Load() != "/bin/sh -c check" {
+			t.Fatalf("%+v %v", got, command.Load())
 		}
-		code, probes = 1, 0
+		code.Store(1)
+		probes.Store(0)
 		pass(21 * time.Second)
-		if got := health(); probes != 2 || got.Status != healthUnhealthy || len(got.Log) != healthKept {
-			t.Fatalf("%d probes, %+v", probes, got)
+		if got := health(); probes.Load() != 2 || got.Status != healthUnhealthy || len(got.Log) != healthKept {
+			t.Fatalf("%d probes, %+v", probes.Load(), got)
 		}
 		if w.count("health_status: healthy") != 1 || w.count("health_status: unhealthy") != 1 {
 			t.Fatal("events")
 		}
 		must(t, e.Pause(bg, id))
-		probes = 0
+		probes.Store(0)
 		pass(time.Minute)
-		if probes != 0 {
+		if probes.Load() != 0 {
 			t.Fatal("a frozen container was probed")
 		}
 		must(t, e.Unpause(bg, id))
 		w.task(id).end(0)
 		pass(time.Minute)
-		if probes != 0 {
+		if probes.Load() != 0 {
 			t.Fatal("an ended container was probed")
 		}
 		must(t, e.Close(bg))
