@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -424,7 +425,7 @@ type fakeTask struct {
 	conns     []*fakeConn
 	oom       []func()
 	killedX   []string
-	execHangs bool
+	execHangs atomic.Bool
 }
 
 func (t *fakeTask) forget() {
@@ -506,7 +507,7 @@ func (t *fakeTask) Exec(_ context.Context, x TaskExec) (ExecProcess, error) {
 	done := make(chan struct{})
 	exit := TaskExit{}
 	p := ExecProcess{Pid: 4242, Conn: c, Done: done, Exit: func() TaskExit { return exit }}
-	if t.execHangs {
+	if t.execHangs.Load() {
 		return p, nil
 	}
 	text := ""

@@ -267,7 +267,7 @@ func TestHealthTimeOut(t *testing.T) {
 		e := w.open()
 		id := create(t, e, "", healthy(model.Healthcheck{Test: []string{"CMD", "hang"}, Interval: time.Second, Timeout: 3 * time.Second, Retries: 1}))
 		must(t, e.Start(bg, id))
-		w.task(id).execHangs = true
+		w.task(id).execHangs.Store(true)
 		pass(5 * time.Second)
 		v, _ := e.Inspect(bg, id, false)
 		if h := v.State.Health; h.Status != healthUnhealthy || !strings.Contains(h.Log[0].Output, "exceeded timeout (3s)") || len(w.task(id).killedX) != 1 {
