@@ -95,5 +95,12 @@ func (s *state) bridge() plan.Bridge {
 			b.Addresses = append(b.Addresses, netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))
 		}
 	}
+	if s.IPv6 {
+		// Without an address of the link itself that is usable at once, the kernel cannot ask for a container's Ethernet
+		// address on behalf of others until it has checked the automatic one for a second or two.
+		b.Addresses = append(b.Addresses, bridgeLinkLocal)
+	}
 	return b
 }
+
+var bridgeLinkLocal = netip.MustParsePrefix("fe80::1/64")
