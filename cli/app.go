@@ -83,15 +83,16 @@ func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // exit is an error that carries the exit code; err may be nil when all has been said.
 type exit struct {
-	code int
-	err  error
+	code          int
+	err           error
+	before, after string // printed around it
 }
 
 func (e exit) Error() string {
 	if e.err == nil {
 		return fmt.Sprintf("exit status %d", e.code)
 	}
-	return e.err.Error()
+	return e.before + e.err.Error() + e.after
 }
 
 func (e exit) Unwrap() error { return e.err }
@@ -134,18 +135,14 @@ func (a *App) report(err error) int {
 
 // explain makes of an error what a person needs to read.
 func (a *App) explain(err error) error {
-	var ex exit
-	if errors.As(err, &ex) && ex.err != nil {
-		prefix, _, _ := strings.Cut(err.Error(), ex.err.Error())
-		if a.client != nil && client.IsConnection(ex.err) {
-			return fmt.Errorf("%s%w", prefix, a.client.Explain(ex.err))
-		}
+	if a.client == nil || !client.IsConnection(err) {
 		return err
 	}
-	if a.client != nil {
-		return a.client.Explain(err)
+	var ex exit
+	if errors.As(err, &ex) {
+		return fmt.Errorf("%s%w", ex.before, a.client.Explain(ex.err))
 	}
-	return err
+	return a.client.Explain(err)
 }
 
 // each does something to every name, tells of each failure, and fails at the end if one did.

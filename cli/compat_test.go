@@ -162,7 +162,7 @@ func prune(key string, v any) any {
 				v[i] = p
 			}
 		}
-		if key == "Binds" || key == "Env" || key == "CapAdd" || key == "CapDrop" {
+		if key == "Binds" || key == "Config" || key == "Env" || key == "CapAdd" || key == "CapDrop" {
 			slices.SortFunc(v, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 		}
 	case string:
@@ -208,12 +208,22 @@ func (r *recorder) shoal(t *testing.T, args []string) outcome {
 	return outcome{r.take(), code, errb.String(), out.String()}
 }
 
-// TestSameAsDocker gives the same arguments to Docker's command line and to ours and compares what the engine is asked.
-func TestSameAsDocker(t *testing.T) {
-	docker, err := exec.LookPath("docker")
+// dockerCLI finds the command line to compare with: version 28, whose words and flags these tables were made with.
+func dockerCLI(t *testing.T) string {
+	t.Helper()
+	bin, err := exec.LookPath("docker")
 	if err != nil {
 		t.Skip("no docker command line to compare with")
 	}
+	if out, err := exec.Command(bin, "--version").Output(); err != nil || !strings.Contains(string(out), "version 28.") {
+		t.Skipf("the docker command line here is %q; these tables are for 28", bytes.TrimSpace(out))
+	}
+	return bin
+}
+
+// TestSameAsDocker gives the same arguments to Docker's command line and to ours and compares what the engine is asked.
+func TestSameAsDocker(t *testing.T) {
+	docker := dockerCLI(t)
 	dir := t.TempDir()
 	files := map[string]string{
 		"env.list":     "# comment\nA=1\nB=two words\nFROM_ENV\n\nEMPTY=\n",

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -23,7 +22,7 @@ func fixtures(now time.Time) map[string]string {
   "Ports":[{"IP":"0.0.0.0","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},{"IP":"::","PrivatePort":80,"PublicPort":8080,"Type":"tcp"},{"PrivatePort":443,"Type":"tcp"},
    {"IP":"0.0.0.0","PrivatePort":9000,"PublicPort":9000,"Type":"tcp"},{"IP":"0.0.0.0","PrivatePort":9001,"PublicPort":9001,"Type":"tcp"},{"IP":"0.0.0.0","PrivatePort":9002,"PublicPort":9002,"Type":"udp"}],
   "SizeRw":12345,"SizeRootFs":67890123,"Labels":{"com.example.some-label":"v1","b":"2"},"State":"running","Status":"Up 3 hours (healthy)",
-  "HostConfig":{"NetworkMode":"default"},"NetworkSettings":{"Networks":{"zeta":{},"bridge":{}}},
+  "HostConfig":{"NetworkMode":"default"},"NetworkSettings":{"Networks":{"bridge":{}}},
   "Mounts":[{"Type":"volume","Name":"a-volume-with-a-very-long-name","Source":"/x","Destination":"/data","Driver":"local","RW":true},{"Type":"bind","Source":"/etc","Destination":"/e","RW":false}]},
  {"Id":"f%[1]s","Names":["/old"],"Image":"sha256:%[1]s","ImageID":"sha256:%[1]s","Command":"sh","Created":%[3]d,"Ports":[],"Labels":{},"State":"exited","Status":"Exited (1) 2 days ago","HostConfig":{},"NetworkSettings":{"Networks":{}},"Mounts":[]},
  {"Id":"e%[1]s","Names":["/dig"],"Image":"repo/app:v2@sha256:%[1]s","ImageID":"sha256:a%[1]s","Command":"","Created":%[3]d,"Ports":[{"PrivatePort":53,"Type":"udp"},{"PrivatePort":53,"Type":"tcp"},{"IP":"127.0.0.1","PrivatePort":1,"PublicPort":2,"Type":"tcp"}],"Labels":null,"State":"created","Status":"Created","HostConfig":{},"NetworkSettings":{"Networks":{}},"Mounts":[]}]`,
@@ -71,10 +70,7 @@ func logStream() []byte {
 
 // TestSameOutput gives Docker's command line and ours the same engine and compares what they print.
 func TestSameOutput(t *testing.T) {
-	docker, err := exec.LookPath("docker")
-	if err != nil {
-		t.Skip("no docker command line to compare with")
-	}
+	docker := dockerCLI(t)
 	r := newRecorder(t)
 	t.Setenv("DOCKER_HOST", r.host)
 	t.Setenv("SHOAL_HOST", "")

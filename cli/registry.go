@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"os"
-	"strings"
 
 	"github.com/distribution/reference"
 	"github.com/docker/cli/cli/config"
@@ -104,6 +103,3 @@ func (a *App) pullFor(ctx context.Context, image string, platform *ocispec.Platf
 type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
-
-// trimSpaces is for values read from files.
-func trimSpaces(b []byte) string { return strings.TrimSpace(string(b)) }

@@ -135,11 +135,11 @@ func (a *App) forward(id, signal string) {
 
 // runFailed words the failure of run and create as scripts know it.
 func runFailed(cmd *cobra.Command, code int, err error, hint bool) error {
-	full := fmt.Errorf("shoal: %w", err)
+	e := exit{code: code, err: err, before: "shoal: "}
 	if hint || code == errs.ExitEngine {
-		full = fmt.Errorf("shoal: %w\n\nRun '%s --help' for more information", err, cmd.CommandPath())
+		e.after = fmt.Sprintf("\n\nRun '%s --help' for more information", cmd.CommandPath())
 	}
-	return exit{code: code, err: full}
+	return e
 }
 
 // exitCodeOf tells from the reason why the container's program could not be started which exit code says so.
