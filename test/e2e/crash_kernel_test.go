@@ -84,7 +84,7 @@ func TestKillAtEveryStep(t *testing.T) {
 		w.Shoal("rm", "-f", "victim")
 		select {
 		case <-w.Ended():
-		default:
+		case <-time.After(5 * time.Second):
 			t.Errorf("the fail point %s was not hit", point)
 			continue
 		}
