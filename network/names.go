@@ -151,17 +151,28 @@ func (r *resolver) Reverse(a netip.Addr) (string, bool) {
 	return "", false
 }
 
-// Upstreams are the container's own DNS servers, or the host's.
+// Upstreams are the container's own DNS servers, or the host's. A server that only the host reaches is asked from the
+// host, past everything that holds the container's own traffic: not for one whose networks are all internal, which could
+// carry data out in names (compare CVE-2024-29018).
 func (r *resolver) Upstreams() []dns.Upstream {
 	servers := r.own
 	if len(servers) == 0 {
 		servers = r.host.get().Nameservers
 	}
 	out := make([]dns.Upstream, 0, len(servers))
+	outside := r.reachesOutside()
 	for _, a := range servers {
-		out = append(out, dns.Upstream{Addr: netip.AddrPortFrom(a, 53), Host: a.IsLoopback() && len(r.own) == 0})
+		u := dns.Upstream{Addr: netip.AddrPortFrom(a, 53), Host: a.IsLoopback() && len(r.own) == 0}
+		if outside || !u.Host {
+			out = append(out, u)
+		}
 	}
 	return out
+}
+
+// reachesOutside says whether one of the container's networks leads out.
+func (r *resolver) reachesOutside() bool {
+	return slices.ContainsFunc(*r.endpoints.Load(), func(e *endpoint) bool { return !e.net.Internal })
 }
 
 // Dial reaches an upstream as the container would itself, so that what holds for its traffic holds for its queries.

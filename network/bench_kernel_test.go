@@ -1,0 +1,49 @@
+//go:build kernel
+
+package network
+
+import (
+	"context"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/shoalhq/shoal/model"
+)
+
+// What one container costs, step by step. The numbers are printed; the limits are those of docs/network.md, wide enough
+// for a busy machine.
+func TestCost(t *testing.T) {
+	w := newWorld(t, nil)
+	ctx := context.Background()
+	_, err := w.m.Create(ctx, model.NetworkSpec{Name: "a", IPv4: true})
+	must(t, err)
+	for what, c := range map[string]struct {
+		net   string
+		ports []string
+		limit time.Duration
+	}{"bridge": {"bridge", nil, 6 * time.Millisecond}, "bridge, port": {"bridge", []string{"8080:80"}, 6 * time.Millisecond}, "own network": {"a", nil, 6 * time.Millisecond}} {
+		var ns, attach, detach []time.Duration
+		for range 30 {
+			r := w.request("c", map[string]model.EndpointSpec{c.net: {}}, c.ports...)
+			start := time.Now()
+			r.Namespace, err = w.m.Namespace(ctx)
+			must(t, err)
+			ns = append(ns, time.Since(start))
+			start = time.Now()
+			_, err = w.m.Attach(ctx, r)
+			must(t, err)
+			attach = append(attach, time.Since(start))
+			start = time.Now()
+			must(t, w.m.Detach(ctx, r.ContainerID, ""))
+			detach = append(detach, time.Since(start))
+			r.Namespace.Close()
+			w.m.bg.Wait()
+		}
+		mid := func(d []time.Duration) time.Duration { return slices.Sorted(slices.Values(d))[len(d)/2] }
+		t.Logf("%s: namespace %v, attach %v, detach %v", what, mid(ns), mid(attach), mid(detach))
+		if mid(attach) > c.limit || mid(detach) > c.limit {
+			t.Errorf("%s takes too long", what)
+		}
+	}
+}
