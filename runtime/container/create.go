@@ -105,13 +105,27 @@ func (c *creation) load() error {
 	if err := spec.Validate(c.spec); err != nil {
 		return err
 	}
-	if c.spec.Process.SelinuxLabel != "" || c.spec.Linux.MountLabel != "" {
-		if _, err := os.Stat("/sys/fs/selinux"); err != nil {
-			return errs.New(errs.Unsupported, "the configuration asks for SELinux label %q, but SELinux is not enabled on this host", c.spec.Process.SelinuxLabel+c.spec.Linux.MountLabel)
-		}
+	if err := checkLabels(c.spec.Process, c.spec.Linux.MountLabel); err != nil {
+		return err
 	}
 	c.opts.Rootless = c.opts.Rootless || os.Geteuid() != 0
 	return c.checkRoot()
+}
+
+// checkLabels refuses labels of security modules that this host does not run, before anything is made.
+func checkLabels(p *specs.Process, mountLabel string) error {
+	if label := p.SelinuxLabel + mountLabel; label != "" {
+		if _, err := os.Stat("/sys/fs/selinux/enforce"); err != nil {
+			return errs.New(errs.Unsupported, "SELinux label %q is asked for, but SELinux is not enabled on this host; leave it out", label)
+		}
+	}
+	if profile := p.ApparmorProfile; profile != "" && profile != "unconfined" {
+		on, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+		if err != nil || len(on) == 0 || on[0] != 'Y' {
+			return errs.New(errs.Unsupported, "AppArmor profile %q is asked for, but AppArmor is not enabled on this host; leave it out", profile)
+		}
+	}
+	return nil
 }
 
 // ReadBundle reads a bundle's config.json.

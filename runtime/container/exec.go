@@ -66,6 +66,9 @@ func (e *execution) run() (*Process, error) {
 	if e.spec, err = e.config(); err != nil {
 		return nil, err
 	}
+	if err := checkLabels(e.opts.Process, ""); err != nil {
+		return nil, err
+	}
 	filter := compileSeccomp(e.spec.Linux.Seccomp)
 	if err := e.start(); err != nil {
 		return nil, err

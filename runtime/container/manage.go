@@ -424,4 +424,3 @@ func (r *Runtime) change(id, verb string, from []specs.ContainerState, do func(*
 	}
 	return errs.Wrap(do(m), "%s container %q", verb, h.id)
 }
-

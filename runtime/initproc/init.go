@@ -95,6 +95,9 @@ func (p *initProcess) run() error {
 	if err != nil {
 		return err
 	}
+	if err := privilege.RaiseOwnHard(p.cfg.Process.Rlimits); err != nil {
+		return err
+	}
 	completeEnv(p.cfg.Process)
 	if p.program, err = lookPath(p.cfg.Process); err != nil {
 		return &programError{err}

@@ -102,7 +102,7 @@ func executable(file string) error {
 	case err != nil:
 		return err
 	case st.IsDir():
-		return unix.EISDIR
+		return fmt.Errorf("is a directory: %w", fs.ErrPermission)
 	case st.Mode()&0o111 == 0:
 		return fs.ErrPermission
 	}
@@ -114,7 +114,7 @@ func programErr(err error, name string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
 		kind = errs.NotFound
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, unix.EISDIR):
+	case errors.Is(err, fs.ErrPermission):
 		kind = errs.Forbidden
 	}
 	return errs.New(kind, "exec: %q: %w", name, err)

@@ -53,7 +53,7 @@ func TestKernelRunMissingPrograms(t *testing.T) {
 		`exec: "nope": executable file not found in $PATH`:               {"nope"},
 		`exec: "/nope": stat /nope: no such file or directory`:           {"/nope"},
 		`exec: "/etc/plain": permission denied`:                          {"/etc/plain"},
-		`exec: "/etc": is a directory`:                                   {"/etc"},
+		`exec: "/etc": is a directory: permission denied`:                {"/etc"},
 		"exec /etc/script: no such file or directory; the program is":    {"/etc/script"},
 		"exec /etc/garbage: exec format error; it is no program of this": {"/etc/garbage"},
 	} {
@@ -231,8 +231,10 @@ func TestKernelRunLimitsAndSettings(t *testing.T) {
 
 func TestKernelRunRefusals(t *testing.T) {
 	for want, change := range map[string]func(*specs.Spec){
-		"it would change the host":    func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"kernel.panic": "1"} },
-		"raising it needs CAP_SYS_RE": func(s *specs.Spec) { s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1 << 29, Hard: 1 << 29}} },
+		"it would change the host": func(s *specs.Spec) { s.Linux.Sysctl = map[string]string{"kernel.panic": "1"} },
+		"raising it needs CAP_SYS_RE": func(s *specs.Spec) {
+			s.Process.Rlimits = []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: 1 << 29, Hard: 1 << 29}}
+		},
 		"names no program":            func(s *specs.Spec) { s.Process.Args = nil },
 		"is not an absolute path":     func(s *specs.Spec) { s.Process.Cwd = "relative" },
 		"working directory /etc/file": func(s *specs.Spec) { s.Process.Cwd = "/etc/file" },

@@ -37,21 +37,33 @@ func RaiseHard(pid int, list []specs.POSIXRlimit) {
 	}
 }
 
-// SetRlimits sets the limits of this process; call it last, they may be tight.
-func SetRlimits(list []specs.POSIXRlimit) error {
+// RaiseOwnHard lifts this process's hard limits to those wanted, early, so that a refusal is told when the container is
+// created. Tighter limits wait for SetRlimits.
+func RaiseOwnHard(list []specs.POSIXRlimit) error {
 	for _, l := range list {
 		n := Rlimit(l.Type)
 		if n < 0 {
 			return errs.New(errs.Invalid, "rlimit %q is not known", l.Type)
 		}
-		// Not unix.Prlimit: package syscall must learn that the limit of open files is wanted as it is.
-		err := syscall.Setrlimit(n, &syscall.Rlimit{Cur: l.Soft, Max: l.Hard})
-		if err == unix.EPERM {
-			var now unix.Rlimit
-			unix.Getrlimit(n, &now)
+		var now unix.Rlimit
+		if err := unix.Prlimit(0, n, nil, &now); err != nil {
+			return fmt.Errorf("read %s: %w", l.Type, err)
+		}
+		if now.Max >= l.Hard {
+			continue
+		}
+		if err := unix.Prlimit(0, n, &unix.Rlimit{Cur: now.Cur, Max: l.Hard}, nil); err != nil {
 			return errs.New(errs.Forbidden, "set %s to %d:%d: %w; the hard limit is %d and raising it needs CAP_SYS_RESOURCE, which the runtime lacks here", l.Type, l.Soft, l.Hard, err, now.Max)
 		}
-		if err != nil {
+	}
+	return nil
+}
+
+// SetRlimits sets the limits of this process; call it last, they may be tight.
+func SetRlimits(list []specs.POSIXRlimit) error {
+	for _, l := range list {
+		// Not unix.Prlimit: package syscall must learn that the limit of open files is wanted as it is.
+		if err := syscall.Setrlimit(Rlimit(l.Type), &syscall.Rlimit{Cur: l.Soft, Max: l.Hard}); err != nil {
 			return fmt.Errorf("set %s to %d:%d: %w", l.Type, l.Soft, l.Hard, err)
 		}
 	}
