@@ -14,7 +14,7 @@ func (e *Engine) networkAttach(c *model.Container, ns *os.File) NetworkAttach {
 	n := &c.Spec.Network
 	r := NetworkAttach{
 		ContainerID: c.ID, Name: c.Name, Hostname: n.Hostname, Domainname: n.Domainname, Namespace: ns,
-		Primary: n.Mode, Endpoints: n.Endpoints, Ports: n.Publish, Names: n.Names,
+		Primary: n.Mode, Endpoints: n.Endpoints, Exposed: n.Exposed, Ports: n.Publish, Names: n.Names,
 	}
 	if n.PublishAll {
 		r.Ports = publishAll(n)

@@ -59,6 +59,7 @@ type NetworkAttach struct {
 	Namespace   *os.File                      // the container's network namespace
 	Primary     string                        // the network of the first interface
 	Endpoints   map[string]model.EndpointSpec // by network name
+	Exposed     []model.Port                  // what the container says it listens on
 	Ports       []model.PortBinding
 	Names       model.NameSpec
 	Sysctls     map[string]string // net.* ones that the container asked for

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -125,6 +126,8 @@ func (e *Engine) startFailed(en *entry, err error) {
 func (e *Engine) launch(ctx context.Context, en *entry, c *model.Container, gate *startGate) (Task, model.NetworkState, error) {
 	var u undo.Stack
 	defer u.Run()
+	phases := newPhases(e)
+	defer phases.log(c)
 	if err := failpoint.Hit("engine/start/begin"); err != nil {
 		return nil, model.NetworkState{}, err
 	}
@@ -137,6 +140,7 @@ func (e *Engine) launch(ctx context.Context, en *entry, c *model.Container, gate
 	if err != nil {
 		return nil, model.NetworkState{}, err
 	}
+	phases.done("planned")
 	ns, err := net.namespace()
 	if err != nil {
 		return nil, model.NetworkState{}, err
@@ -144,13 +148,16 @@ func (e *Engine) launch(ctx context.Context, en *entry, c *model.Container, gate
 	if err := failpoint.Hit("engine/start/prepared"); err != nil {
 		return nil, model.NetworkState{}, err
 	}
+	phases.done("namespace")
 	request := TaskStart{Container: c, Spec: plan.spec, Root: plan.root, Namespace: ns, Log: e.logTarget(c), Runtime: c.Runtime.Name}
 	var state model.NetworkState
 	request.Created = func(t Task) error {
+		phases.done("created")
 		var err error
 		if state, err = net.attached(t.Info().Pid); err != nil {
 			return err
 		}
+		phases.done("attached")
 		if err := e.writeNameFiles(c, state); err != nil {
 			return err
 		}
@@ -166,6 +173,7 @@ func (e *Engine) launch(ctx context.Context, en *entry, c *model.Container, gate
 		return gate.attach(ctx, t)
 	}
 	task, err := e.ports.Tasks.Start(ctx, request)
+	phases.done("running")
 	if err != nil {
 		var failure *StartFailure
 		if errors.As(err, &failure) && errs.KindOf(err) == errs.Internal {
@@ -176,6 +184,30 @@ func (e *Engine) launch(ctx context.Context, en *entry, c *model.Container, gate
 	u.Release()
 	net.close()
 	return task, state, nil
+}
+
+// phases tells in the debug log how long the parts of a start took.
+type phases struct {
+	e     *Engine
+	on    bool
+	began time.Time
+	list  []any
+}
+
+func newPhases(e *Engine) *phases {
+	return &phases{e: e, on: e.cfg.Log.Enabled(e.ctx, slog.LevelDebug), began: time.Now()}
+}
+
+func (p *phases) done(name string) {
+	if p.on {
+		p.list = append(p.list, name, time.Since(p.began))
+	}
+}
+
+func (p *phases) log(c *model.Container) {
+	if p.on {
+		p.e.cfg.Log.Debug("start of a container: time until", append([]any{"container", c.Name}, p.list...)...)
+	}
 }
 
 // connection is the network of a container that is being started.

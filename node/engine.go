@@ -30,11 +30,15 @@ func (n *Node) openEngine(ctx context.Context, cfg *config.Config) (*engine.Engi
 	if err != nil {
 		return nil, err
 	}
+	runtimePath, err := findRuntime()
+	if err != nil {
+		return nil, err
+	}
 	dns := func() config.DNS { return n.cfg.Load().Network.DNS }
 	return engine.Open(ctx, engine.Config{
 		Root: filepath.Join(cfg.Daemon.DataRoot, "containers"), ExecRoot: cfg.Daemon.ExecRoot, Host: specHost(), Hostname: hostname,
 		Seccomp: ocispec.SeccompSource{Default: seccomp.GetDefaultProfile, Load: seccomp.LoadProfile}, Log: n.log,
-		ShutdownContainers: cfg.Daemon.StopOnExit,
+		InitProgram: runtimePath, ShutdownContainers: cfg.Daemon.StopOnExit,
 	}, engine.Ports{
 		Images: n.images, Networks: engineNetworks{n.networks, dns}, Volumes: n.volumes,
 		Tasks: tasks{n.tasks, hostname}, RootFS: rootFS{}, Events: n.bus,
@@ -76,10 +80,23 @@ func specHost() ocispec.Host {
 		CgroupDev: exists("/proc/self/ns/cgroup"), Seccomp: exists("/proc/sys/kernel/seccomp/actions_avail")}
 	last, _ := os.ReadFile("/proc/sys/kernel/cap_last_cap")
 	h.LastCap, _ = strconv.Atoi(strings.TrimSpace(string(last)))
+	h.Caps = ownCapabilities()
 	h.Thermal, _ = filepath.Glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle")
 	// mount_setattr came with Linux 5.12; an empty call on no descriptor tells whether it is there.
 	h.RRO = unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{}) != unix.ENOSYS
 	return h
+}
+
+// ownCapabilities is what this process may do, and so can give to containers; 0 when it cannot be found out.
+func ownCapabilities() uint64 {
+	status, _ := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		if text, ok := strings.CutPrefix(line, "CapPrm:"); ok {
+			mask, _ := strconv.ParseUint(strings.TrimSpace(text), 16, 64)
+			return mask
+		}
+	}
+	return 0
 }
 
 // taskRuntimes are the foreign runtimes by the names that containers may ask for; our own has two, one of which old

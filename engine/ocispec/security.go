@@ -115,12 +115,15 @@ var defaultCapabilities = []string{
 	"CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
 }
 
-// AllCapabilities are those that the kernel knows.
-func AllCapabilities(lastCap int) []string {
-	if n := lastCap + 1; n > 0 && n < len(capabilityNames) {
-		return capabilityNames[:n]
+// AllCapabilities are those that the kernel knows and the daemon can give.
+func AllCapabilities(h Host) []string {
+	var out []string
+	for i, name := range capabilityNames {
+		if i <= h.LastCap && (h.Caps == 0 || h.Caps&(1<<i) != 0) {
+			out = append(out, name)
+		}
 	}
-	return capabilityNames
+	return out
 }
 
 // NormalizeCapabilities gives names their kernel form: upper case, with CAP_; ALL stays.
@@ -145,7 +148,7 @@ func NormalizeCapabilities(names []string) ([]string, error) {
 }
 
 // Capabilities are what the container's processes may have.
-func Capabilities(sec model.SecuritySpec, lastCap int) ([]string, error) {
+func Capabilities(sec model.SecuritySpec, h Host) ([]string, error) {
 	add, err := NormalizeCapabilities(sec.CapAdd)
 	if err != nil {
 		return nil, err
@@ -154,10 +157,10 @@ func Capabilities(sec model.SecuritySpec, lastCap int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	known := AllCapabilities(lastCap)
+	known := AllCapabilities(h)
 	for _, c := range add {
 		if c != "ALL" && !slices.Contains(known, c) {
-			return nil, errs.New(errs.Unsupported, "capability %s is not known to this kernel; leave it out of --cap-add", c)
+			return nil, errs.New(errs.Unsupported, "capability %s is not known to this kernel, or the daemon has not got it itself; leave it out of --cap-add", c)
 		}
 	}
 	without := func(list, minus []string) []string {
@@ -172,6 +175,7 @@ func Capabilities(sec model.SecuritySpec, lastCap int) ([]string, error) {
 		return add, nil
 	}
 	out := without(defaultCapabilities, drop)
+	out = slices.DeleteFunc(out, func(c string) bool { return !slices.Contains(known, c) })
 	for _, c := range add {
 		if !slices.Contains(out, c) {
 			out = append(out, c)

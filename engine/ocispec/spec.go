@@ -22,6 +22,7 @@ type Host struct {
 	SELinux   bool
 	Seccomp   bool
 	LastCap   int    // number of the newest capability that the kernel knows
+	Caps      uint64 // the capabilities that the daemon itself has, by number, and so can give; 0 is all
 	Arch      string // Go's name
 	CPUs      int
 	Thermal   []string // directories with thermal throttling counters, which are masked
@@ -82,7 +83,7 @@ func Build(in Input) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	caps, err := Capabilities(c.Spec.Security, in.Host.LastCap)
+	caps, err := Capabilities(c.Spec.Security, in.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -311,7 +312,7 @@ func Process(in Input) (*specs.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	caps, err := Capabilities(c.Spec.Security, in.Host.LastCap)
+	caps, err := Capabilities(c.Spec.Security, in.Host)
 	if err != nil {
 		return nil, err
 	}

@@ -120,13 +120,16 @@ func TestCapabilities(t *testing.T) {
 		{model.SecuritySpec{CapDrop: []string{"ALL"}, CapAdd: []string{"cap_net_bind_service"}}, 1, "CAP_NET_BIND_SERVICE"},
 		{model.SecuritySpec{CapAdd: []string{"CHOWN", "SYS_TIME"}}, 15, "CAP_SYS_TIME"},
 	} {
-		got, err := Capabilities(c.sec, 40)
+		got, err := Capabilities(c.sec, Host{LastCap: 40})
 		if err != nil || len(got) != c.want || c.has != "" && !slices.Contains(got, c.has) {
 			t.Errorf("%+v: %d %v, %v", c.sec, len(got), got, err)
 		}
 	}
-	if _, err := Capabilities(model.SecuritySpec{CapAdd: []string{"BPF"}}, 37); !errs.Is(err, errs.Unsupported) {
+	if _, err := Capabilities(model.SecuritySpec{CapAdd: []string{"BPF"}}, Host{LastCap: 37}); !errs.Is(err, errs.Unsupported) {
 		t.Error(err)
+	}
+	if got, err := Capabilities(model.SecuritySpec{Privileged: true}, Host{LastCap: 40, Caps: 1<<41 - 1&^(1<<24)}); err != nil || len(got) != 40 || slices.Contains(got, "CAP_SYS_RESOURCE") {
+		t.Errorf("a daemon without SYS_RESOURCE gives %v, %v", got, err)
 	}
 }
 
