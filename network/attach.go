@@ -143,6 +143,9 @@ func (m *Manager) attachment(c *attached) Attachment {
 func (m *Manager) reserve(c *attached, r AttachRequest) ([]*endpoint, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if r.Primary == "" || r.Primary == "default" {
+		r.Primary = model.NetworkBridge
+	}
 	names := make([]string, 0, len(r.Endpoints))
 	for n := range r.Endpoints {
 		names = append(names, n)

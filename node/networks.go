@@ -20,7 +20,7 @@ type engineNetworks struct {
 
 func attachRequest(r engine.NetworkAttach) network.AttachRequest {
 	return network.AttachRequest{ContainerID: r.ContainerID, Name: r.Name, Hostname: r.Hostname, Domainname: r.Domainname,
-		Namespace: r.Namespace, Primary: r.Primary, Endpoints: r.Endpoints, Ports: r.Ports, Names: r.Names, Sysctls: r.Sysctls}
+		Namespace: r.Namespace, Primary: r.Primary, Endpoints: r.Endpoints, Exposed: r.Exposed, Ports: r.Ports, Names: r.Names, Sysctls: r.Sysctls}
 }
 
 func (n engineNetworks) Attach(ctx context.Context, r engine.NetworkAttach) (engine.NetworkAttachment, error) {
