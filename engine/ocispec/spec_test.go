@@ -128,7 +128,7 @@ func TestCapabilities(t *testing.T) {
 	if _, err := Capabilities(model.SecuritySpec{CapAdd: []string{"BPF"}}, Host{LastCap: 37}); !errs.Is(err, errs.Unsupported) {
 		t.Error(err)
 	}
-	if got, err := Capabilities(model.SecuritySpec{Privileged: true}, Host{LastCap: 40, Caps: 1<<41 - 1&^(1<<24)}); err != nil || len(got) != 40 || slices.Contains(got, "CAP_SYS_RESOURCE") {
+	if got, err := Capabilities(model.SecuritySpec{Privileged: true}, Host{LastCap: 40, Caps: (1<<41 - 1) &^ (1 << 24)}); err != nil || len(got) != 40 || slices.Contains(got, "CAP_SYS_RESOURCE") {
 		t.Errorf("a daemon without SYS_RESOURCE gives %v, %v", got, err)
 	}
 }
