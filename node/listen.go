@@ -4,7 +4,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -165,22 +164,4 @@ func tlsConfig(c config.API) (*tls.Config, error) {
 		cfg.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	return cfg, nil
-}
-
-// claimPidfile refuses to start beside a living daemon and records this one.
-func claimPidfile(path string) error {
-	if path == "" {
-		return nil
-	}
-	if old, err := os.ReadFile(path); err == nil {
-		pid, _ := strconv.Atoi(strings.TrimSpace(string(old)))
-		comm, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
-		if pid != 0 && pid != os.Getpid() && strings.TrimSpace(string(comm)) == "shoald" {
-			return errs.New(errs.Conflict, "a daemon runs already (pid %d, by %s); stop it, or start this one with its own --pidfile, --data-root, --exec-root and --host", pid, path)
-		}
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return err
-	}
-	return os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o644)
 }

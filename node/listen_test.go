@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -47,16 +48,29 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
-func TestPidfile(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "sub", "pid")
-	if err := claimPidfile(path); err != nil {
+func TestClaim(t *testing.T) {
+	dir := t.TempDir()
+	d := config.Daemon{Pidfile: dir + "/run/pid", DataRoot: dir + "/data", ExecRoot: dir + "/exec"}
+	release, err := claim(d)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := claimPidfile(path); err != nil {
-		t.Fatalf("own pid file: %v", err)
+	pid, _ := os.ReadFile(d.Pidfile)
+	if strings.TrimSpace(string(pid)) != strconv.Itoa(os.Getpid()) {
+		t.Errorf("the pid file holds %q", pid)
 	}
-	os.WriteFile(path, []byte("1\n"), 0o644) // lives, but is no shoald
-	if err := claimPidfile(path); err != nil {
-		t.Fatalf("pid file of a process that is no daemon: %v", err)
+	for what, second := range map[string]config.Daemon{
+		"pid file":  {Pidfile: d.Pidfile, DataRoot: dir + "/d2", ExecRoot: dir + "/e2"},
+		"data root": {Pidfile: dir + "/p2", DataRoot: d.DataRoot, ExecRoot: dir + "/e2"},
+		"exec root": {Pidfile: dir + "/p2", DataRoot: dir + "/d2", ExecRoot: d.ExecRoot},
+	} {
+		if _, err := claim(second); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
+			t.Errorf("same %s: %v", what, err)
+		}
 	}
+	release()
+	if release, err = claim(d); err != nil {
+		t.Fatalf("after the release: %v", err)
+	}
+	release()
 }

@@ -56,10 +56,11 @@ func Run(cfg config.Config, args []string) error {
 	}
 	sigs := make(chan os.Signal, 8)
 	signal.Notify(sigs, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1)
-	if err := claimPidfile(cfg.Daemon.Pidfile); err != nil {
+	release, err := claim(cfg.Daemon)
+	if err != nil {
 		return err
 	}
-	defer removeFile(cfg.Daemon.Pidfile)
+	defer release()
 	started := time.Now()
 	ls, err := listen(cfg.API, n.log)
 	if err != nil {
@@ -262,11 +263,5 @@ func (n *Node) shutdown(timeout time.Duration) error {
 func closeListeners(ls []net.Listener) {
 	for _, l := range ls {
 		l.Close()
-	}
-}
-
-func removeFile(path string) {
-	if path != "" {
-		os.Remove(path)
 	}
 }
