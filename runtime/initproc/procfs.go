@@ -3,11 +3,11 @@ package initproc
 import (
 	"fmt"
 	"os"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/runtime/spec"
 )
 
 // procDir is a directory verified to be the root of a procfs. A fresh detached instance has nothing mounted over any of
@@ -83,17 +83,9 @@ func (p *initProcess) sysctls() error {
 		return err
 	}
 	for key, value := range p.cfg.Sysctl {
-		if err := proc.Write("sys/"+sysctlPath(key), value); err != nil {
+		if err := proc.Write("sys/"+spec.SysctlPath(key), value); err != nil {
 			return errs.Wrap(err, "set sysctl %s to %q", key, value)
 		}
 	}
 	return nil
-}
-
-// sysctlPath takes both notations of sysctl(8): what separates first, '.' or '/', separates; the other is part of a name.
-func sysctlPath(key string) string {
-	if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '/' {
-		return key
-	}
-	return strings.NewReplacer(".", "/", "/", ".").Replace(key)
 }

@@ -35,31 +35,45 @@ type plan struct {
 	first, second cloneArgs
 	twoSteps      bool
 	sharesMemory  bool
+	unshareCgroup bool
 
-	joins  [maxJoins]struct{ fd, flag uintptr }
-	nJoins int
+	join joinPlan
+	set  setPlan
+	user userPlan
+	exec execPlan
+
+	sync   uintptr
+	report header
+	answer [1]byte
+}
+
+type joinPlan struct {
+	list   [maxJoins]struct{ fd, flag uintptr }
+	n      int
 	failed uint64 // bit per join whose first try was refused
+}
 
+type setPlan struct {
 	timeOffsets    *byte
 	timeOffsetsLen uintptr
 	timeFile       *byte
 	affinity       *uint64
 	affinityLen    uintptr
-	unshareCgroup  bool
-	mapIDs         bool
-	becomeRoot     bool
-	denySetgroups  bool
+}
 
-	sync  uintptr
+type userPlan struct {
+	mapIDs        bool
+	becomeRoot    bool
+	denySetgroups bool
+}
+
+type execPlan struct {
 	stdio [3]uintptr
 	keep  []int32
 	exe   uintptr
 	empty *byte
 	argv  **byte
 	envp  **byte
-
-	report header
-	answer [1]byte
 }
 
 // Steps of the child, for messages.
@@ -119,16 +133,16 @@ func childMain(p *plan) {
 		// The memory of the runtime, with its open files, must not be looked into from inside the container.
 		syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0)
 	}
-	if p.affinity != nil {
-		_, _, e := syscall.RawSyscall(unix.SYS_SCHED_SETAFFINITY, 0, p.affinityLen, uintptr(unsafe.Pointer(p.affinity)))
+	if p.set.affinity != nil {
+		_, _, e := syscall.RawSyscall(unix.SYS_SCHED_SETAFFINITY, 0, p.set.affinityLen, uintptr(unsafe.Pointer(p.set.affinity)))
 		if e != 0 {
 			childFail(p, stepAffinity, e, 0)
 		}
 	}
-	if p.timeFile != nil {
+	if p.set.timeFile != nil {
 		childTime(p)
 	}
-	if p.nJoins > 0 {
+	if p.join.n > 0 {
 		childJoin(p)
 	}
 	if p.twoSteps {
@@ -140,7 +154,7 @@ func childMain(p *plan) {
 			childFail(p, stepUnshareCgroup, e, 0)
 		}
 	}
-	if p.mapIDs || p.becomeRoot {
+	if p.user.mapIDs || p.user.becomeRoot {
 		childUser(p)
 	}
 	childExec(p)
@@ -154,12 +168,12 @@ func childTime(p *plan) {
 	if e != 0 {
 		childFail(p, stepTime, e, 0)
 	}
-	if p.timeOffsetsLen == 0 {
+	if p.set.timeOffsetsLen == 0 {
 		return
 	}
-	fd, _, e := syscall.RawSyscall6(unix.SYS_OPENAT, atFdcwd, uintptr(unsafe.Pointer(p.timeFile)), unix.O_WRONLY|unix.O_CLOEXEC, 0, 0, 0)
+	fd, _, e := syscall.RawSyscall6(unix.SYS_OPENAT, atFdcwd, uintptr(unsafe.Pointer(p.set.timeFile)), unix.O_WRONLY|unix.O_CLOEXEC, 0, 0, 0)
 	if e == 0 {
-		_, _, e = syscall.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(p.timeOffsets)), p.timeOffsetsLen)
+		_, _, e = syscall.RawSyscall(unix.SYS_WRITE, fd, uintptr(unsafe.Pointer(p.set.timeOffsets)), p.set.timeOffsetsLen)
 	}
 	if e != 0 {
 		childFail(p, stepTime, e, 1)
@@ -176,31 +190,31 @@ const atFdcwd = ^uintptr(99) // -100, AT_FDCWD
 //go:nosplit
 func childJoin(p *plan) {
 	user := false
-	for i := 0; i < p.nJoins; i++ {
-		if p.joins[i].flag == unix.CLONE_NEWUSER {
+	for i := 0; i < p.join.n; i++ {
+		if p.join.list[i].flag == unix.CLONE_NEWUSER {
 			user = true
 			continue
 		}
-		_, _, e := syscall.RawSyscall(unix.SYS_SETNS, p.joins[i].fd, p.joins[i].flag, 0)
+		_, _, e := syscall.RawSyscall(unix.SYS_SETNS, p.join.list[i].fd, p.join.list[i].flag, 0)
 		if e == syscall.EPERM {
-			p.failed |= 1 << uint(i)
+			p.join.failed |= 1 << uint(i)
 		} else if e != 0 {
-			childFail(p, stepJoin, e, uint64(p.joins[i].flag))
+			childFail(p, stepJoin, e, uint64(p.join.list[i].flag))
 		}
 	}
-	for i := 0; user && i < p.nJoins; i++ {
-		if p.joins[i].flag == unix.CLONE_NEWUSER {
-			_, _, e := syscall.RawSyscall(unix.SYS_SETNS, p.joins[i].fd, p.joins[i].flag, 0)
+	for i := 0; user && i < p.join.n; i++ {
+		if p.join.list[i].flag == unix.CLONE_NEWUSER {
+			_, _, e := syscall.RawSyscall(unix.SYS_SETNS, p.join.list[i].fd, p.join.list[i].flag, 0)
 			if e != 0 {
-				childFail(p, stepJoin, e, uint64(p.joins[i].flag))
+				childFail(p, stepJoin, e, uint64(p.join.list[i].flag))
 			}
 		}
 	}
-	for i := 0; i < p.nJoins; i++ {
-		if p.failed&(1<<uint(i)) != 0 {
-			_, _, e := syscall.RawSyscall(unix.SYS_SETNS, p.joins[i].fd, p.joins[i].flag, 0)
+	for i := 0; i < p.join.n; i++ {
+		if p.join.failed&(1<<uint(i)) != 0 {
+			_, _, e := syscall.RawSyscall(unix.SYS_SETNS, p.join.list[i].fd, p.join.list[i].flag, 0)
 			if e != 0 {
-				childFail(p, stepJoin, e, uint64(p.joins[i].flag))
+				childFail(p, stepJoin, e, uint64(p.join.list[i].flag))
 			}
 		}
 	}
@@ -230,7 +244,7 @@ func childSecond(p *plan) {
 //go:norace
 //go:nosplit
 func childUser(p *plan) {
-	if p.mapIDs {
+	if p.user.mapIDs {
 		p.report.Kind, p.report.Arg, p.report.Value = kindMapIDs, 0, 0
 		childSend(p)
 		n, _, e := syscall.RawSyscall(unix.SYS_READ, p.sync, uintptr(unsafe.Pointer(&p.answer[0])), 1)
@@ -239,7 +253,7 @@ func childUser(p *plan) {
 		}
 	}
 	var e syscall.Errno
-	if !p.denySetgroups {
+	if !p.user.denySetgroups {
 		_, _, e = syscall.RawSyscall(unix.SYS_SETGROUPS, 0, 0, 0)
 	}
 	if e == 0 {
@@ -259,23 +273,23 @@ func childUser(p *plan) {
 func childExec(p *plan) {
 	var e syscall.Errno
 	for i := uintptr(0); i < 3; i++ {
-		if p.stdio[i] == i {
+		if p.exec.stdio[i] == i {
 			_, _, e = syscall.RawSyscall(unix.SYS_FCNTL, i, unix.F_SETFD, 0)
 		} else {
-			_, _, e = syscall.RawSyscall(unix.SYS_DUP3, p.stdio[i], i, 0)
+			_, _, e = syscall.RawSyscall(unix.SYS_DUP3, p.exec.stdio[i], i, 0)
 		}
 		if e != 0 {
 			childFail(p, stepFiles, e, uint64(i))
 		}
 	}
-	for i := 0; i < len(p.keep); i++ {
-		_, _, e = syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p.keep[i]), unix.F_SETFD, 0)
+	for i := 0; i < len(p.exec.keep); i++ {
+		_, _, e = syscall.RawSyscall(unix.SYS_FCNTL, uintptr(p.exec.keep[i]), unix.F_SETFD, 0)
 		if e != 0 {
-			childFail(p, stepFiles, e, uint64(p.keep[i]))
+			childFail(p, stepFiles, e, uint64(p.exec.keep[i]))
 		}
 	}
-	_, _, e = syscall.RawSyscall6(unix.SYS_EXECVEAT, p.exe, uintptr(unsafe.Pointer(p.empty)),
-		uintptr(unsafe.Pointer(p.argv)), uintptr(unsafe.Pointer(p.envp)), unix.AT_EMPTY_PATH, 0)
+	_, _, e = syscall.RawSyscall6(unix.SYS_EXECVEAT, p.exec.exe, uintptr(unsafe.Pointer(p.exec.empty)),
+		uintptr(unsafe.Pointer(p.exec.argv)), uintptr(unsafe.Pointer(p.exec.envp)), unix.AT_EMPTY_PATH, 0)
 	childFail(p, stepExec, e, 0)
 }
 

@@ -108,7 +108,7 @@ func (p *Process) follow(c *Child, plan *plan) error {
 		}
 		p.PidFD = os.NewFile(uintptr(fd), "pidfd")
 	}
-	if !plan.mapIDs {
+	if !plan.user.mapIDs {
 		return nil
 	}
 	m, err := p.next()
@@ -191,20 +191,20 @@ func (c *Child) plan(sync *os.File) (*plan, func(), error) {
 	p.unshareCgroup = c.New&unix.CLONE_NEWCGROUP != 0
 	var joined uintptr
 	for i, j := range c.Joins {
-		p.joins[i].fd, p.joins[i].flag = j.File.Fd(), j.Flag
+		p.join.list[i].fd, p.join.list[i].flag = j.File.Fd(), j.Flag
 		joined |= j.Flag
 	}
-	p.nJoins = len(c.Joins)
-	p.twoSteps = joined&(userPidTime) != 0 || c.New&unix.CLONE_NEWTIME != 0 || create&unix.CLONE_NEWUSER != 0 && p.nJoins > 0
-	p.mapIDs = create&unix.CLONE_NEWUSER != 0
-	p.becomeRoot = c.Identity.BecomeRoot
-	p.denySetgroups = c.Identity.DenySetgroups
+	p.join.n = len(c.Joins)
+	p.twoSteps = joined&(userPidTime) != 0 || c.New&unix.CLONE_NEWTIME != 0 || create&unix.CLONE_NEWUSER != 0 && p.join.n > 0
+	p.user.mapIDs = create&unix.CLONE_NEWUSER != 0
+	p.user.becomeRoot = c.Identity.BecomeRoot
+	p.user.denySetgroups = c.Identity.DenySetgroups
 	p.first.exitSignal = uint64(unix.SIGCHLD)
 	if p.twoSteps {
 		p.second.flags = uint64(create) | unix.CLONE_PARENT
 	} else {
 		p.first.flags = uint64(create)
-		p.sharesMemory = haveVfork && !p.mapIDs
+		p.sharesMemory = haveVfork && !p.user.mapIDs
 		if p.sharesMemory {
 			p.first.flags |= unix.CLONE_VM | unix.CLONE_VFORK
 		}
@@ -214,7 +214,7 @@ func (c *Child) plan(sync *os.File) (*plan, func(), error) {
 		p.first.cgroup = uint64(c.Cgroup)
 	}
 	if len(c.Affinity) > 0 {
-		p.affinity, p.affinityLen = &c.Affinity[0], uintptr(8*len(c.Affinity))
+		p.set.affinity, p.set.affinityLen = &c.Affinity[0], uintptr(8*len(c.Affinity))
 	}
 	closeFiles, err := c.planFiles(p, sync)
 	if err != nil {
@@ -253,12 +253,12 @@ func (c *Child) planFiles(p *plan, sync *os.File) (func(), error) {
 			closeAll()
 			return nil, fmt.Errorf("prepare standard stream %d: %w", i, err)
 		}
-		p.stdio[i] = f.Fd()
+		p.exec.stdio[i] = f.Fd()
 	}
-	p.sync, p.exe = sync.Fd(), c.Exe.Fd()
-	p.keep = append(p.keep, int32(p.sync))
+	p.sync, p.exec.exe = sync.Fd(), c.Exe.Fd()
+	p.exec.keep = append(p.exec.keep, int32(p.sync))
 	for _, fd := range c.Keep {
-		p.keep = append(p.keep, int32(fd))
+		p.exec.keep = append(p.exec.keep, int32(fd))
 	}
 	return closeAll, nil
 }
@@ -276,14 +276,14 @@ func (c *Child) planStrings(p *plan) error {
 	if err != nil {
 		return errs.New(errs.Invalid, "an environment variable contains a zero byte: %w", err)
 	}
-	p.argv, p.envp = &argv[0], &envp[0]
-	if p.empty, err = syscall.BytePtrFromString(""); err != nil {
+	p.exec.argv, p.exec.envp = &argv[0], &envp[0]
+	if p.exec.empty, err = syscall.BytePtrFromString(""); err != nil {
 		return err
 	}
 	if c.New&unix.CLONE_NEWTIME != 0 {
-		p.timeFile, err = syscall.BytePtrFromString("/proc/self/timens_offsets")
+		p.set.timeFile, err = syscall.BytePtrFromString("/proc/self/timens_offsets")
 		if b := []byte(c.TimeOffsets); len(b) > 0 {
-			p.timeOffsets, p.timeOffsetsLen = &b[0], uintptr(len(b))
+			p.set.timeOffsets, p.set.timeOffsetsLen = &b[0], uintptr(len(b))
 		}
 	}
 	return err

@@ -13,11 +13,11 @@ import (
 )
 
 type execFlags struct {
-	opts                       container.ExecOptions
-	process, user, cwd         string
-	apparmor, label            string
-	tty, detach, noNew, cgroup bool
-	env, caps, groups          stringsFlag
+	opts               container.ExecOptions
+	process, user, cwd string
+	apparmor, label    string
+	tty, detach, noNew bool
+	env, caps, groups  stringsFlag
 }
 
 func (c *command) exec(args []string) (int, error) {

@@ -188,17 +188,26 @@ var ipcSysctls = map[string]bool{"kernel.msgmax": true, "kernel.msgmnb": true, "
 	"kernel.shmall": true, "kernel.shmmax": true, "kernel.shmmni": true, "kernel.shm_rmid_forced": true, "kernel.auto_msgmni": true,
 	"kernel.msg_next_id": true, "kernel.sem_next_id": true, "kernel.shm_next_id": true}
 
+// SysctlPath is the file below /proc/sys of a setting in either notation of sysctl(8): what separates first, '.' or '/',
+// separates; the other is part of a name.
+func SysctlPath(key string) string {
+	if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '/' {
+		return key
+	}
+	return strings.NewReplacer(".", "/", "/", ".").Replace(key)
+}
+
 // checkSysctls lets only those pass that end at the container's namespaces.
 func checkSysctls(s *specs.Spec) error {
 	own := func(t specs.LinuxNamespaceType) bool { return Namespace(s, t) != nil }
 	for key, value := range s.Linux.Sysctl {
-		name := key
-		if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '/' {
-			name = strings.NewReplacer("/", ".", ".", "/").Replace(key)
+		file := SysctlPath(key)
+		for part := range strings.SplitSeq(file, "/") {
+			if part == "" || part == "." || part == ".." || strings.ContainsAny(key, "\x00\n") {
+				return bad("linux.sysctl", "%q is not the name of a kernel setting", key)
+			}
 		}
-		if strings.Contains("."+name+".", "...") || strings.Contains("/"+strings.ReplaceAll(name, ".", "/")+"/", "/../") || strings.ContainsAny(key, "\x00\n") {
-			return bad("linux.sysctl", "%q is not the name of a kernel setting", key)
-		}
+		name := strings.ReplaceAll(file, "/", ".")
 		if strings.ContainsAny(value, "\x00") {
 			return bad("linux.sysctl", "the value of %s contains a zero byte", key)
 		}
