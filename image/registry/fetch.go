@@ -40,8 +40,8 @@ type blobs struct {
 
 // watcher sees a blob's bytes as they arrive. Both may be nil.
 type watcher struct {
-	count func(done int64)        // how much has arrived, from earlier tries too
-	retry func(d time.Duration)   // the try failed, the next one comes after d
+	count func(done int64)         // how much has arrived, from earlier tries too
+	retry func(d time.Duration)    // the try failed, the next one comes after d
 	tee   func(at int64) io.Writer // asked when a try begins at the offset; nil: no
 }
 

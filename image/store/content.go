@@ -99,8 +99,9 @@ type described struct {
 	config   ocispec.Descriptor
 	layers   []ocispec.Descriptor
 	diffIDs  []digest.Digest
-	packed   int64   // bytes of the layers as they are in content
-	unpacked []int64 // bytes of each layer unpacked; nil until known; under Store.mu
+	packed   int64                // bytes of the layers as they are in content
+	unpacked []int64              // bytes of each layer unpacked; nil until known; under Store.mu
+	sized    []model.ImageHistory // the history with these sizes; likewise
 }
 
 // document kinds share one shape, so that what a blob is can be told from its fields when the media type lies or lacks.

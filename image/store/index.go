@@ -217,6 +217,7 @@ func (s *Store) resolve(ctx context.Context, b *backend, ref, platform string) (
 		return model.Image{}, nil, errs.Wrap(err, "image %s", ref)
 	}
 	img := idx.fill(d.image)
+	img.History = s.steps(ctx, b, d)
 	if img.ID != f.target.id { // another platform of an index: the names belong to it as well
 		host := d.image
 		host.ID = f.target.id

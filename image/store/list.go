@@ -133,12 +133,25 @@ func (s *Store) History(ctx context.Context, ref, platform string) ([]model.Imag
 	if err != nil {
 		return nil, err
 	}
-	img, d, err := s.resolve(ctx, b, ref, platform)
+	img, _, err := s.resolve(ctx, b, ref, platform)
 	if err != nil {
 		return nil, err
 	}
-	sizes, unpacked := s.layerSizes(ctx, b, d)
 	steps := slices.Clone(img.History)
+	slices.Reverse(steps)
+	return steps, nil
+}
+
+// steps is the history with sizes, oldest first; nobody may change it.
+func (s *Store) steps(ctx context.Context, b *backend, d *described) []model.ImageHistory {
+	s.mu.Lock()
+	steps := d.sized
+	s.mu.Unlock()
+	if steps != nil {
+		return steps
+	}
+	sizes, unpacked := s.layerSizes(ctx, b, d)
+	steps = slices.Clone(d.image.History)
 	next := 0
 	for i := range steps {
 		if steps[i].EmptyLayer || next >= len(d.layers) {
@@ -150,8 +163,12 @@ func (s *Store) History(ctx context.Context, ref, platform string) ([]model.Imag
 		}
 		next++
 	}
-	slices.Reverse(steps)
-	return steps, nil
+	if unpacked {
+		s.mu.Lock()
+		d.sized = steps
+		s.mu.Unlock()
+	}
+	return steps
 }
 
 type keepFunc func(*model.Image) bool

@@ -69,6 +69,8 @@ func (s *Store) Remove(ctx context.Context, ref string, o model.ImageRemoveOptio
 	gone := []*record{f.named}
 	if f.named == nil {
 		gone = all
+	} else {
+		gone = append(gone, digestsLeft(f.named, all)...)
 	}
 	last := len(gone) == len(all)
 	users := s.usersOf(id)
@@ -85,6 +87,25 @@ func (s *Store) Remove(ctx context.Context, ref string, o model.ImageRemoveOptio
 			ref, shortList(users), ids.Short(id))
 	}
 	return s.remove(ctx, b, gone, last && len(users) == 0)
+}
+
+// digestsLeft are the names by digest that a pull or push gave the image in the repository, when the tag is the last one
+// there: they go with it, as nobody who removes a tag would find them.
+func digestsLeft(tag *record, all []*record) []*record {
+	if tag.ref.Digest != "" {
+		return nil
+	}
+	var out []*record
+	for _, r := range all {
+		switch {
+		case r == tag || isUntagged(r.name) || r.ref.Name() != tag.ref.Name():
+		case r.ref.Digest == "":
+			return nil
+		default:
+			out = append(out, r)
+		}
+	}
+	return out
 }
 
 // remove takes the records away; with whole the image goes with them, else it stays without name.
