@@ -188,7 +188,7 @@ func (m *Manager) reserveOne(c *attached, r AttachRequest, ref string, used map[
 	}
 	spec := r.Endpoints[ref]
 	e := &endpoint{net: s, Endpoint: model.Endpoint{ID: ids.New(), NetworkID: s.ID, Network: s.Name, ContainerID: c.id, Spec: spec}}
-	if s.Link == "" { // host, none
+	if !s.kernel() {
 		s.users[c.id] = true
 		return e, nil
 	}
@@ -226,7 +226,9 @@ func (m *Manager) reserveOne(c *attached, r AttachRequest, ref string, used map[
 		s.giveBack(e)
 		return nil, err
 	}
-	e.host = plan.HostLink(m.instance, e.ID)
+	if s.Link != "" {
+		e.host = plan.HostLink(m.instance, e.ID)
+	}
 	e.DNSNames = dnsNames(s, c, r, spec)
 	s.users[c.id] = true
 	return e, nil
@@ -311,14 +313,14 @@ func (m *Manager) releaseLocked(c *attached, eps []*endpoint) {
 
 // plug makes the kernel's part of an endpoint.
 func (m *Manager) plug(e *endpoint, ns *os.File, gateways []netip.Addr) error {
-	if e.host == "" {
+	if !e.net.kernel() {
 		return nil
 	}
 	if ns == nil {
 		return errs.New(errs.Internal, "%s: no network namespace to attach to network %s", containerLabel("", e.ContainerID), e.Network)
 	}
 	p := plan.Plug{Host: e.host, Bridge: e.net.Link, Inside: e.Interface, MAC: e.MAC, MTU: e.net.opts.mtu, Gateways: gateways,
-		Isolated: !e.net.opts.icc}
+		Isolated: !e.net.opts.icc, Direct: e.net.direct()}
 	for _, a := range []netip.Prefix{e.IPv4, e.IPv6} {
 		if a.IsValid() {
 			p.Addresses = append(p.Addresses, a)
@@ -331,7 +333,7 @@ func (m *Manager) plug(e *endpoint, ns *os.File, gateways []netip.Addr) error {
 		p.Sysctls = strings.Split(s, ",")
 	}
 	err := m.k.Plug(p, ns)
-	if err != nil && !errs.Is(err, errs.Invalid) {
+	if err != nil && !errs.Is(err, errs.Invalid) && e.host != "" {
 		// The bridge may have vanished behind our back: make it again, once.
 		if changed, berr := m.k.EnsureBridge(e.net.bridge()); berr == nil && changed {
 			m.report(Finding{What: "bridge " + e.net.Link, How: "was missing or changed"})

@@ -6,6 +6,7 @@ import (
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/undo"
+	"github.com/shoalhq/shoal/model"
 )
 
 // Connect adds networks to a running container. Its default route and its published ports move when the new network is
@@ -18,7 +19,7 @@ func (m *Manager) Connect(ctx context.Context, r AttachRequest) (Attachment, err
 		return m.Attach(ctx, r)
 	}
 	for name := range r.Endpoints {
-		if n, err := m.Resolve(ctx, name); err == nil && n.Link == "" {
+		if n, err := m.Resolve(ctx, name); err == nil && (n.Driver == model.DriverHost || n.Driver == model.DriverNull) {
 			return Attachment{}, errs.New(errs.Forbidden, "%s cannot be connected to the network %s while it has a network namespace of its own", c.label, n.Name)
 		}
 	}
@@ -38,7 +39,12 @@ func (m *Manager) Connect(ctx context.Context, r AttachRequest) (Attachment, err
 		if err := m.plug(e, c.ns, gatewaysOf(all, e)); err != nil {
 			return Attachment{}, err
 		}
-		u.Add(func() { m.unplug(e) })
+		u.Add(func() {
+			m.unplug(e)
+			if e.host == "" {
+				m.k.RemoveInside(c.ns, e.Interface)
+			}
+		})
 	}
 	m.mu.Lock()
 	c.endpoints = all
@@ -90,8 +96,11 @@ func (m *Manager) disconnect(containerID, network string) error {
 	if served != nil {
 		served.endpoints.Store(&after)
 	}
-	if gone.host != "" {
+	switch {
+	case gone.host != "":
 		err = m.k.RemoveLink(gone.host)
+	case gone.net.kernel():
+		err = m.k.RemoveInside(c.ns, gone.Interface)
 	}
 	m.release(c, []*endpoint{gone})
 	if rerr := m.reroute(c, before, after); err == nil {

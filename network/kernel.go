@@ -18,7 +18,9 @@ type Links interface {
 	EnsureBridge(b plan.Bridge) (changed bool, err error)
 	Plug(p plan.Plug, ns *os.File) error
 	RemoveLink(name string) error
-	// Links lists bridges of ours and links with the prefix (with the bridge they are in).
+	// EnsureParent makes a VLAN's link or a link without a way out when it is missing, and tries a direct link on it.
+	EnsureParent(d plan.Direct) error
+	// Links lists bridges and parents of ours and links with the prefix (with the bridge they are in).
 	Links(prefix string) (bridges []string, plugs map[string]string, err error)
 	Uplink(skip func(link string) bool) (kernel.Uplink, error)
 	EnableForwarding(v6 bool) (enabled bool, err error)
@@ -38,6 +40,7 @@ type Filter interface {
 // is closed.
 type Inside interface {
 	SetGateways(ns *os.File, inside string, gateways []netip.Addr) error
+	RemoveInside(ns *os.File, name string) error
 	// ListenNames opens the name server's sockets on 127.0.0.11; with redirect, port 53 of it stays free for the container.
 	ListenNames(ns *os.File, redirect bool) (*net.UDPConn, *net.TCPListener, error)
 	Dial(ctx context.Context, ns *os.File, network, addr string) (net.Conn, error)

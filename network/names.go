@@ -212,8 +212,8 @@ func (h *hostConf) get() resolv.Conf {
 func (m *Manager) needsNames(eps []*endpoint, names model.NameSpec) bool {
 	user, any := false, false
 	for _, e := range eps {
-		any = any || e.host != ""
-		user = user || e.host != "" && !e.net.Predefined()
+		any = any || e.net.kernel()
+		user = user || e.net.kernel() && !e.net.Predefined()
 	}
 	return user || any && len(names.DNS) == 0 && m.host.get().OnlyLoopback() && len(m.host.get().Nameservers) > 0
 }
@@ -225,7 +225,7 @@ func (m *Manager) serveNames(c *attached) error {
 	r := c.dns
 	m.mu.Unlock()
 	for _, e := range eps {
-		if e.host != "" && !e.net.Predefined() {
+		if e.net.kernel() && !e.net.Predefined() {
 			m.index.add(e)
 		}
 	}
@@ -298,11 +298,7 @@ func (m *Manager) Files(f NameFiles) (hosts, resolvConf []byte, err error) {
 	m.mu.Lock()
 	for _, e := range f.Endpoints {
 		if s := m.nets[e.NetworkID]; s != nil {
-			ep := &endpoint{Endpoint: e, net: s}
-			if s.Link != "" {
-				ep.host = s.Link
-			}
-			eps = append(eps, ep)
+			eps = append(eps, &endpoint{Endpoint: e, net: s})
 		}
 	}
 	m.mu.Unlock()

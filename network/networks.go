@@ -338,11 +338,11 @@ func (m *Manager) Create(ctx context.Context, spec model.NetworkSpec) (model.Net
 	if err := failpoint.Hit("network/create/recorded"); err != nil {
 		return model.Network{}, err
 	}
+	u.Add(func() { m.removeOurs(s) })
+	if err := m.ensure(s); err != nil {
+		return model.Network{}, errs.Wrap(err, "network %s", n.Name)
+	}
 	if n.Link != "" {
-		u.Add(func() { m.removeBridge(n.Link) })
-		if err := m.ensure(s); err != nil {
-			return model.Network{}, errs.Wrap(err, "network %s", n.Name)
-		}
 		if err := m.changeRules(nil, s.access().Elems()); err != nil {
 			return model.Network{}, errs.Wrap(err, "network %s", n.Name)
 		}
@@ -357,19 +357,25 @@ func (m *Manager) checkSpec(spec *model.NetworkSpec) error {
 	}
 	switch spec.Driver {
 	case model.DriverBridge:
+	case model.DriverMacvlan, model.DriverIPvlan:
+		if err := directOptions(spec); err != nil {
+			return err
+		}
 	case model.DriverHost, model.DriverNull:
 		return errs.New(errs.Forbidden, "network %s: only one network of driver %q can be, and it is there; use the network %q", spec.Name, spec.Driver,
 			map[string]string{model.DriverHost: model.NetworkHost, model.DriverNull: model.NetworkNone}[spec.Driver])
 	case model.DriverOverlay:
 		return errs.New(errs.Unavailable, "network %s: the driver overlay needs a cluster; make this node a manager with `swarm init` first", spec.Name)
 	default:
-		return errs.New(errs.NotFound, "network %s: there is no network driver %q; there are bridge, host and null", spec.Name, spec.Driver)
+		return errs.New(errs.NotFound, "network %s: there is no network driver %q; there are bridge, macvlan, ipvlan, host and null", spec.Name, spec.Driver)
 	}
 	if spec.IPAM.Driver != "default" {
 		return errs.New(errs.NotFound, "network %s: there is no IPAM driver %q; use default", spec.Name, spec.IPAM.Driver)
 	}
-	if _, err := bridgeOptions(spec); err != nil {
-		return err
+	if spec.Driver == model.DriverBridge {
+		if _, err := bridgeOptions(spec); err != nil {
+			return err
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -394,6 +400,9 @@ func (m *Manager) checkSpec(spec *model.NetworkSpec) error {
 
 // ensure makes the network's bridge as it should be, and lets the host forward.
 func (m *Manager) ensure(s *state) error {
+	if d := s.direct(); d.Kind != "" {
+		return m.k.EnsureParent(d)
+	}
 	if s.Link == "" {
 		return nil
 	}
@@ -451,24 +460,43 @@ func (m *Manager) dismantle(s *state) error {
 	atomicfile.SyncDir(filepath.Dir(m.recordPath(s.ID)))
 	m.forget(s)
 	if s.Link == "" {
-		return nil
+		return errs.Wrap(m.removeOurs(s), "network %s is removed, but not its parent link", s.Name)
 	}
 	if err := m.changeRules(s.access().Elems(), nil); err != nil {
 		m.log.Warn("rules of a removed network stay until the next audit", "network", s.Name, "error", err)
 	}
-	if err := m.removeBridge(s.Link); err != nil {
+	if err := m.removeOurs(s); err != nil {
 		return errs.Wrap(err, "network %s is removed, but not its bridge", s.Name)
 	}
 	return nil
 }
 
-// removeBridge removes a bridge that we made; one that was there before stays.
-func (m *Manager) removeBridge(name string) error {
+// removeOurs removes the bridge or parent link of a network that is not in memory any more, if we made it and no other
+// network needs it; one that was there before stays.
+func (m *Manager) removeOurs(s *state) error {
+	name := s.Link
+	if name == "" {
+		name = s.direct().Parent
+	}
+	if name == "" || m.linkInUse(name, s) {
+		return nil
+	}
 	ours, _, err := m.k.Links(plan.LinkPrefix(m.instance))
 	if err == nil && slices.Contains(ours, name) {
 		err = m.k.RemoveLink(name)
 	}
 	return err
+}
+
+func (m *Manager) linkInUse(name string, except *state) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.nets {
+		if s != except && (s.Link == name || s.direct().Parent == name) {
+			return true
+		}
+	}
+	return false
 }
 
 // Prune removes the networks without endpoints for which keep says no, and gives their names.

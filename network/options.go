@@ -2,6 +2,7 @@ package network
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -77,6 +78,43 @@ func gatewayMode(spec *model.NetworkSpec, v string) (open bool, err error) {
 		return true, nil
 	}
 	return false, errs.New(errs.Unsupported, "gateway mode %s is not known here; use nat or nat-unprotected", v)
+}
+
+// kernel says that endpoints of the network have a link; those of host and none have not.
+func (s *state) kernel() bool { return s.Link != "" || s.direct().Kind != "" }
+
+// direct is the kind of link of a macvlan or ipvlan network.
+func (s *state) direct() plan.Direct { return directOf(&s.Network) }
+
+func directOf(n *model.Network) plan.Direct {
+	d := plan.Direct{Kind: n.Driver, Parent: n.Options[model.OptParent]}
+	switch n.Driver {
+	case model.DriverMacvlan:
+		d.Mode = n.Options[model.OptMacvlanMode]
+	case model.DriverIPvlan:
+		d.Mode, d.Flag = n.Options[model.OptIPvlanMode], n.Options[model.OptIPvlanFlag]
+	default:
+		return plan.Direct{}
+	}
+	if d.Parent == "" || n.Internal { // Docker's way to say: among themselves only
+		d.Parent = "dm-" + n.ID[:12]
+	}
+	return d
+}
+
+// directOptions refuses what the drivers macvlan and ipvlan cannot honour.
+func directOptions(spec *model.NetworkSpec) error {
+	known := map[string][]string{model.OptMacvlanMode: {"", "bridge", "private", "vepa", "passthru"},
+		model.OptIPvlanMode: {"", "l2", "l3", "l3s"}, model.OptIPvlanFlag: {"", "bridge", "private", "vepa"}}
+	for key, words := range known {
+		if v := spec.Options[key]; !slices.Contains(words, v) {
+			return errs.New(errs.Invalid, "network %s: option %s=%q: want one of %s", spec.Name, key, v, strings.Join(words[1:], ", "))
+		}
+	}
+	if p := spec.Options[model.OptParent]; len(p) > 15 || strings.ContainsAny(p, "/ \t\n:%") {
+		return errs.New(errs.Invalid, "network %s: parent %q: want the name of a link of the host, or NAME.VLAN", spec.Name, p)
+	}
+	return nil
 }
 
 // access is what the packet filter is told of a network.

@@ -118,9 +118,9 @@ func (m *Manager) Audit(context.Context) error {
 	var nets []*state
 	bridges, plugs := map[string]bool{}, map[string]*endpoint{}
 	for _, s := range m.nets {
-		if s.Link != "" && !s.gone {
+		if s.kernel() && !s.gone {
 			nets = append(nets, s)
-			bridges[s.Link] = true
+			bridges[s.Link], bridges[s.direct().Parent] = true, true
 		}
 	}
 	for _, c := range m.conts {

@@ -59,12 +59,29 @@ func (f *Fake) EnsureBridge(b plan.Bridge) (bool, error) {
 	return !had || !slices.Equal(old.Addresses, b.Addresses) || old.MTU != b.MTU, nil
 }
 
+// EnsureParent notes a parent.
+func (f *Fake) EnsureParent(d plan.Direct) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.step("parent"); err != nil {
+		return err
+	}
+	f.Bridges[d.Parent] = plan.Bridge{Name: d.Parent}
+	return nil
+}
+
+// RemoveInside does nothing: direct links are not noted.
+func (f *Fake) RemoveInside(*os.File, string) error { return f.step("remove inside") }
+
 // Plug notes the link.
 func (f *Fake) Plug(p plan.Plug, ns *os.File) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.step("plug"); err != nil {
 		return err
+	}
+	if p.Direct.Kind != "" {
+		return nil
 	}
 	if _, ok := f.Bridges[p.Bridge]; !ok {
 		return fmt.Errorf("no bridge %s", p.Bridge)

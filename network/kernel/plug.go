@@ -18,6 +18,9 @@ const vethInfoPeer = 1 // VETH_INFO_PEER
 // Plug makes a container's link: a pair whose one end is in the bridge and whose other is in the namespace, with its
 // addresses and routes. Nothing is left behind when it fails.
 func (k *Real) Plug(p plan.Plug, ns *os.File) error {
+	if p.Direct.Kind != "" {
+		return k.plugDirect(p, ns)
+	}
 	k.mu.Lock()
 	bridge := k.bridgeIx[p.Bridge]
 	k.mu.Unlock()
@@ -125,7 +128,7 @@ func setupInside(p plan.Plug) error {
 	}
 	reqs = append(reqs, request{what: "bring up " + p.Inside, typ: unix.RTM_NEWLINK, body: linkBody(index, unix.IFF_UP, unix.IFF_UP).b}, settled(p.Inside))
 	for _, gw := range p.Gateways {
-		reqs = append(reqs, defaultRoute(unix.RTM_NEWROUTE, index, gw))
+		reqs = append(reqs, defaultRoute(unix.RTM_NEWROUTE, index, gw, p.Direct.Routed()))
 	}
 	return c.do(reqs...)
 }
@@ -150,14 +153,20 @@ func addressRequest(index int32, a netip.Prefix) request {
 		flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, tolerate: unix.EEXIST, body: b.b}
 }
 
-// defaultRoute adds (RTM_NEWROUTE, replacing another) or removes the default route through gw.
-func defaultRoute(typ uint16, index int32, gw netip.Addr) request {
+// defaultRoute adds (RTM_NEWROUTE, replacing another) or removes the default route through gw, or of its family by the
+// link alone.
+func defaultRoute(typ uint16, index int32, gw netip.Addr, byLink bool) request {
 	family := byte(unix.AF_INET)
 	if gw.Is6() {
 		family = unix.AF_INET6
 	}
 	b := &body{[]byte{family, 0, 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_BOOT, unix.RT_SCOPE_UNIVERSE, unix.RTN_UNICAST, 0, 0, 0, 0}}
-	b.attr(unix.RTA_GATEWAY, gw.AsSlice()).u32(unix.RTA_OIF, uint32(index))
+	if byLink {
+		b.b[6] = unix.RT_SCOPE_LINK
+	} else {
+		b.attr(unix.RTA_GATEWAY, gw.AsSlice())
+	}
+	b.u32(unix.RTA_OIF, uint32(index))
 	r := request{what: "default route through " + gw.String(), typ: typ, body: b.b}
 	if typ == unix.RTM_NEWROUTE {
 		r.flags = unix.NLM_F_CREATE | unix.NLM_F_REPLACE
@@ -181,7 +190,7 @@ func (k *Real) SetGateways(ns *os.File, inside string, gateways []netip.Addr) er
 		}
 		var reqs []request
 		for _, gw := range gateways {
-			reqs = append(reqs, defaultRoute(unix.RTM_NEWROUTE, index, gw))
+			reqs = append(reqs, defaultRoute(unix.RTM_NEWROUTE, index, gw, false))
 		}
 		if len(reqs) == 0 {
 			return nil

@@ -172,7 +172,7 @@ func (k *Real) RemoveLink(name string) error {
 		body: linkBody(0, 0, 0).str(unix.IFLA_IFNAME, name).b})
 }
 
-// Links lists the links of ours: bridges with our mark, and links whose name starts with prefix together with the
+// Links lists the links of ours: bridges and parents of direct links with our mark, and links whose name starts with prefix together with the
 // bridge they are plugged into.
 func (k *Real) Links(prefix string) (bridges []string, plugs map[string]string, err error) {
 	links, err := netlink.LinkList()
@@ -188,7 +188,7 @@ func (k *Real) Links(prefix string) (bridges []string, plugs map[string]string, 
 		switch at := l.Attrs(); {
 		case strings.HasPrefix(at.Name, prefix):
 			plugs[at.Name] = names[at.MasterIndex]
-		case l.Type() == "bridge" && at.Alias == k.owner:
+		case at.Alias == k.owner:
 			bridges = append(bridges, at.Name)
 		}
 	}

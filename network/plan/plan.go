@@ -34,8 +34,20 @@ type Plug struct {
 	Addresses []netip.Prefix
 	Gateways  []netip.Addr // default routes, at most one for each family
 	Isolated  bool         // the other containers of the bridge cannot be reached
+	Direct    Direct       // instead of Host and Bridge: a link of its own on a link of the host
 	Sysctls   []string     // "net.ipv4.conf.IFNAME.log_martians=1", IFNAME stands for Inside
 }
+
+// Direct is a link that a container has directly on a link of the host, its parent.
+type Direct struct {
+	Kind   string // macvlan or ipvlan; empty: no direct link
+	Parent string // a link of the host, NAME.VLAN for one of its VLANs, or a name of ours for one without a way out
+	Mode   string // the driver's word for it
+	Flag   string // of ipvlan
+}
+
+// Routed says that the link has no neighbours: routes name the link, not a gateway.
+func (d Direct) Routed() bool { return d.Kind == "ipvlan" && d.Mode != "" && d.Mode != "l2" }
 
 // Set names one of our nftables sets or maps. The table's documentation is docs/network.md.
 type Set string
