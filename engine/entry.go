@@ -108,6 +108,12 @@ type saver struct {
 
 // saveState writes the current state and returns when it, or a newer one, is on disk.
 func (e *Engine) saveState(en *entry, durable bool) error {
+	_, err := e.saveThat(en, en.get, durable)
+	return err
+}
+
+// saveThat writes the state that get gives, and returns its generation.
+func (e *Engine) saveThat(en *entry, get func() *model.Container, durable bool) (uint64, error) {
 	s := &en.save
 	s.mu.Lock()
 	s.wanted++
@@ -115,7 +121,7 @@ func (e *Engine) saveState(en *entry, durable bool) error {
 	for {
 		if s.gone || s.written >= mine {
 			s.mu.Unlock()
-			return nil
+			return mine, nil
 		}
 		if s.busy == nil {
 			break
@@ -130,7 +136,7 @@ func (e *Engine) saveState(en *entry, durable bool) error {
 	upTo := s.wanted
 	s.mu.Unlock()
 
-	err := e.records.SaveState(en.get(), durable)
+	err := e.records.SaveState(get(), durable)
 
 	s.mu.Lock()
 	s.busy = nil
@@ -139,7 +145,15 @@ func (e *Engine) saveState(en *entry, durable bool) error {
 	}
 	s.mu.Unlock()
 	close(done)
-	return err
+	return mine, err
+}
+
+// isNewest says whether a generation that saveThat gave is still the one on disk, with nothing asked for since.
+func (en *entry) isNewest(generation uint64) bool {
+	s := &en.save
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wanted == generation && s.written == generation
 }
 
 // saveLater writes the state in the background: for what the supervisor's own files could tell again.

@@ -20,7 +20,8 @@ const (
 )
 
 // exited deals with the end of a run: what the run held is given back, then the state changes, then those who wait are
-// told, so that whoever hears of the end finds ports and names free.
+// told, so that whoever hears of the end finds ports and names free. How it ended is on disk before the supervisor's own
+// record of it goes.
 func (e *Engine) exited(en *entry, t Task, run uint64) {
 	exit := t.Exit()
 	en.endRun(run)
@@ -28,43 +29,56 @@ func (e *Engine) exited(en *entry, t Task, run uint64) {
 	e.execs.endAll(en.id)
 	ctx := context.WithoutCancel(e.ctx)
 	e.giveBack(ctx, c)
-	if err := failpoint.Hit("engine/exit/cleaned"); err != nil {
+	at := e.now()
+	if exit.At != 0 {
+		at = time.Unix(0, exit.At).UTC()
+	}
+	delay, again := e.restartAfter(c, exit, at)
+	change := func(c *model.Container) { markEnded(c, exit, at, again) }
+	remove := c.Spec.Options.AutoRemove && en.kept.Load() == 0 && !e.closing.Load()
+	var saved uint64
+	if !remove {
+		var err error
+		saved, err = e.saveThat(en, func() *model.Container { next := *en.get(); change(&next); return &next }, false)
+		if err != nil {
+			e.cfg.Log.Warn("the end of a container could not be recorded", "container", en.id, "error", err)
+		}
+	}
+	if err := failpoint.Hit("engine/exit/recorded"); err != nil {
 		e.cfg.Log.Warn("stopped at a fail point", "container", en.id, "error", err)
 		return
 	}
-	at := time.Unix(0, exit.At).UTC()
-	if exit.At == 0 {
-		at = e.now()
-	}
-	delay, again := e.restartAfter(c, exit, at)
-	c = en.edit(func(c *model.Container) {
-		c.State.Status, c.State.Pid, c.State.ExitCode, c.State.FinishedAt = model.StatusExited, 0, exit.Code, at
-		c.State.OOMKilled = c.State.OOMKilled || exit.OOMKilled
-		c.State.Error = exit.Reason
-		c.Network.SandboxKey, c.Network.Ports, c.Network.Endpoints = "", nil, nil
-		if h := c.State.Health; h != nil && h.Status == healthStarting {
-			c.State.Health = &model.HealthState{Status: healthUnhealthy, FailingStreak: h.FailingStreak, Log: h.Log}
-		}
-		if again {
-			c.State.Status = model.StatusRestarting
-			c.State.RestartCount++
-		}
-	})
+	e.clearSupervisor(ctx, c.ID)
+	c = en.edit(change)
 	en.clearTask(run)
+	if !remove && !en.isNewest(saved) {
+		e.saveLater(en) // something else was written in between, perhaps with what was before
+	}
 	e.publish(c, "die", map[string]string{
 		"exitCode":     strconv.Itoa(exit.Code),
 		"execDuration": strconv.Itoa(int(max(0, at.Sub(c.State.StartedAt)).Seconds())),
 	})
-	remove := c.Spec.Options.AutoRemove && en.kept.Load() == 0 && !e.closing.Load()
-	if !remove {
-		e.saveLater(en)
-	}
 	en.tell(model.WaitNextExit, model.WaitResult{ExitCode: exit.Code})
 	en.tell(model.WaitNotRunning, model.WaitResult{ExitCode: exit.Code})
 	if again {
 		e.scheduleRestart(en, delay)
 	} else if remove {
 		e.autoRemove(en)
+	}
+}
+
+// markEnded is what the end of a run changes of a container.
+func markEnded(c *model.Container, exit TaskExit, at time.Time, again bool) {
+	c.State.Status, c.State.Pid, c.State.ExitCode, c.State.FinishedAt = model.StatusExited, 0, exit.Code, at
+	c.State.OOMKilled = c.State.OOMKilled || exit.OOMKilled
+	c.State.Error = exit.Reason
+	c.Network.SandboxKey, c.Network.Ports, c.Network.Endpoints = "", nil, nil
+	if h := c.State.Health; h != nil && h.Status == healthStarting {
+		c.State.Health = &model.HealthState{Status: healthUnhealthy, FailingStreak: h.FailingStreak, Log: h.Log}
+	}
+	if again {
+		c.State.Status = model.StatusRestarting
+		c.State.RestartCount++
 	}
 }
 
@@ -90,8 +104,7 @@ func (en *entry) clearTask(run uint64) {
 	}
 }
 
-// giveBack frees what a run held: endpoints and ports, volumes, shared memory, the supervisor's directory. The parts do
-// not depend on each other.
+// giveBack frees what a run held: endpoints and ports, volumes, shared memory.
 func (e *Engine) giveBack(ctx context.Context, c *model.Container) {
 	var wg sync.WaitGroup
 	if attachesNetwork(c) {
@@ -115,10 +128,14 @@ func (e *Engine) giveBack(ctx context.Context, c *model.Container) {
 	if c.Spec.Isolation.IPC == "shareable" {
 		e.dropShm(c.ID)
 	}
-	if err := e.ports.Tasks.Clear(ctx, c.ID); err != nil {
-		e.cfg.Log.Warn("what is left of a container's supervisor could not be removed", "container", c.ID, "error", err)
-	}
 	wg.Wait()
+}
+
+// clearSupervisor removes what the supervisor left, its record of the exit status included.
+func (e *Engine) clearSupervisor(ctx context.Context, id string) {
+	if err := e.ports.Tasks.Clear(ctx, id); err != nil {
+		e.cfg.Log.Warn("what is left of a container's supervisor could not be removed", "container", id, "error", err)
+	}
 }
 
 // restartAfter decides whether a container that ended is started again, and when.

@@ -229,18 +229,17 @@ func (e *Engine) settleEnded(f found) {
 
 // endMissed is exited for an end that happened while no daemon ran.
 func (e *Engine) endMissed(en *entry, exit TaskExit) {
-	c := en.get()
-	e.giveBack(context.WithoutCancel(e.ctx), c)
+	ctx := context.WithoutCancel(e.ctx)
+	e.giveBack(ctx, en.get())
 	at := e.now()
 	if exit.At != 0 {
 		at = time.Unix(0, exit.At).UTC()
 	}
-	c = en.edit(func(c *model.Container) {
-		c.State.Status, c.State.Pid, c.State.ExitCode, c.State.FinishedAt = model.StatusExited, 0, exit.Code, at
-		c.State.OOMKilled, c.State.Error = c.State.OOMKilled || exit.OOMKilled, exit.Reason
-		c.Network.SandboxKey, c.Network.Ports, c.Network.Endpoints = "", nil, nil
-	})
-	e.saveLater(en)
+	c := en.edit(func(c *model.Container) { markEnded(c, exit, at, false) })
+	if err := e.saveState(en, false); err != nil {
+		e.cfg.Log.Warn("the end of a container could not be recorded", "container", en.id, "error", err)
+	}
+	e.clearSupervisor(ctx, en.id)
 	e.publish(c, "die", map[string]string{"exitCode": itoa(uint64(max(0, exit.Code)))})
 }
 

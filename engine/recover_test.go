@@ -80,7 +80,7 @@ func TestEndsThatNobodySaw(t *testing.T) {
 // TestDeathInEveryStep kills the daemon at each fail point and looks whether the next one finds nothing half-made.
 func TestDeathInEveryStep(t *testing.T) {
 	for _, step := range []string{"engine/create/image", "engine/create/volumes", "engine/create/record", "engine/start/begin",
-		"engine/start/prepared", "engine/start/created", "engine/exit/cleaned", "engine/remove/begin", "engine/remove/released"} {
+		"engine/start/prepared", "engine/start/created", "engine/exit/recorded", "engine/remove/begin", "engine/remove/released"} {
 		t.Run(step, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := newWorld(t)
@@ -89,7 +89,7 @@ func TestDeathInEveryStep(t *testing.T) {
 				res, _ := e.Create(bg, model.CreateRequest{Name: "web", Image: "busy"})
 				if res.ID != "" {
 					if e.Start(bg, res.ID) == nil {
-						w.task(res.ID).end(0)
+						w.task(res.ID).end(6)
 						synctest.Wait()
 						e.Remove(bg, res.ID, model.RemoveOptions{})
 					}
@@ -104,6 +104,9 @@ func TestDeathInEveryStep(t *testing.T) {
 				if v, err := e.Inspect(bg, "web", false); err == nil {
 					if v.State.Alive() {
 						t.Fatalf("it runs: %+v", v.State)
+					}
+					if step == "engine/exit/recorded" && (v.State.Status != model.StatusExited || v.State.ExitCode != 6) {
+						t.Fatalf("the exit code is lost: %+v", v.State)
 					}
 					if v.State.Status != model.StatusDead {
 						must(t, e.Start(bg, "web"))
