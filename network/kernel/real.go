@@ -126,7 +126,7 @@ func (k *Real) bridgeAddresses(link netlink.Link, b plan.Bridge) (changed bool, 
 	if b.IPv6 {
 		setSysctl("net/ipv6/conf/"+b.Name+"/accept_ra", "0")
 	}
-	have, err := netlink.AddrList(link, netlink.FAMILY_ALL)
+	have, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
 	if err != nil {
 		return false, fmt.Errorf("addresses of bridge %s: %w", b.Name, err)
 	}
@@ -175,7 +175,7 @@ func (k *Real) RemoveLink(name string) error {
 // Links lists the links of ours: bridges and parents of direct links with our mark, and links whose name starts with prefix together with the
 // bridge they are plugged into.
 func (k *Real) Links(prefix string) (bridges []string, plugs map[string]string, err error) {
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return nil, nil, fmt.Errorf("list the host's links: %w", err)
 	}
@@ -222,7 +222,7 @@ type Uplink struct {
 // Uplink looks at the host's routes, addresses and links; skip names links whose ranges do not count.
 func (k *Real) Uplink(skip func(link string) bool) (Uplink, error) {
 	u := Uplink{MTU: 1500, BridgeNF: getSysctl("net/bridge/bridge-nf-call-iptables") == "1"}
-	links, err := netlink.LinkList()
+	links, err := whole(netlink.LinkList)
 	if err != nil {
 		return u, fmt.Errorf("list the host's links: %w", err)
 	}
@@ -233,7 +233,9 @@ func (k *Real) Uplink(skip func(link string) bool) (Uplink, error) {
 			u.Physical = append(u.Physical, l.Attrs().Name)
 		}
 	}
-	routes, err := netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	routes, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{Table: unix.RT_TABLE_UNSPEC}, netlink.RT_FILTER_TABLE)
+	})
 	if err != nil {
 		return u, fmt.Errorf("list the host's routes: %w", err)
 	}
@@ -255,7 +257,7 @@ func (k *Real) Uplink(skip func(link string) bool) (Uplink, error) {
 			}
 		}
 	}
-	addrs, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(nil, netlink.FAMILY_ALL) })
 	if err != nil {
 		return u, fmt.Errorf("list the host's addresses: %w", err)
 	}
@@ -296,6 +298,20 @@ func (k *Real) EnableForwarding(v6 bool) (enabled bool, err error) {
 		}
 	}
 	return true, setSysctl("net/ipv6/conf/all/forwarding", "1")
+}
+
+// whole repeats a listing that the kernel says was changed by others while it was read. After some tries it is taken as
+// it is: on a host where links come and go all the time that is the best there is.
+func whole[T any](list func() ([]T, error)) ([]T, error) {
+	for try := 0; ; try++ {
+		got, err := list()
+		if !errors.Is(err, netlink.ErrDumpInterrupted) {
+			return got, err
+		}
+		if try == 20 {
+			return got, nil
+		}
+	}
 }
 
 func prefixOf(n *net.IPNet) netip.Prefix {
