@@ -136,10 +136,10 @@ func showInfo(out io.Writer, i *system.Info, debug bool) {
 		w.line(1, "Default Runtime", i.DefaultRuntime)
 	}
 	if i.OSType == "linux" {
-		w.line(1, "Init Binary", i.InitBinary)
-		w.line(1, "containerd version", i.ContainerdCommit.ID)
-		w.line(1, "runc version", i.RuncCommit.ID)
-		w.line(1, "init version", i.InitCommit.ID)
+		w.some(1, "Init Binary", i.InitBinary)
+		w.some(1, "containerd version", i.ContainerdCommit.ID)
+		w.some(1, "runc version", i.RuncCommit.ID)
+		w.some(1, "init version", i.InitCommit.ID)
 		w.list("Security Options", securityLines(i.SecurityOptions))
 	}
 	w.some(1, "Kernel Version", i.KernelVersion)

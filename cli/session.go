@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
@@ -53,6 +54,7 @@ func (s *session) close() {
 func (s *session) finish(ctx context.Context, w waiting) error {
 	if err := s.copy(ctx); err != nil {
 		if errors.Is(err, terminal.ErrDetached) {
+			fmt.Fprintln(s.app.Err) // the shell's prompt goes on a line of its own
 			return nil
 		}
 		if s.app.debug {

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -131,7 +132,7 @@ func showVersion(out io.Writer, v bothVersions) error {
 	line("OS/Arch", c.Os+"/"+c.Arch)
 	line("Context", c.Context)
 	if s := v.Server; s != nil {
-		fmt.Fprintf(w, "\nServer: %s\n", s.Platform.Name)
+		fmt.Fprintf(w, "\n%s\n", strings.TrimSpace("Server: "+s.Platform.Name))
 		parts := s.Components
 		if len(parts) == 0 {
 			parts = []system.ComponentVersion{{Name: "Engine", Version: s.Version, Details: map[string]string{
