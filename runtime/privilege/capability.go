@@ -122,11 +122,13 @@ func (c *Caps) set() error {
 		return fmt.Errorf("clear the ambient capabilities: %w", err)
 	}
 	for n := 0; n < len(capNames); n++ {
-		if c.Ambient&(1<<n) == 0 {
+		// The kernel raises only what is permitted and inheritable. Configurations as `runc spec` writes them list more,
+		// and mean what runc makes of it: the others stay out.
+		if c.Ambient&c.Permitted&c.Inheritable&(1<<n) == 0 {
 			continue
 		}
 		if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, uintptr(n), 0, 0); err != nil {
-			return errs.New(errs.Invalid, "raise ambient capability CAP_%s: %w; it must be in the permitted and the inheritable set", capNames[n], err)
+			return errs.New(errs.Invalid, "raise ambient capability CAP_%s: %w", capNames[n], err)
 		}
 	}
 	return nil

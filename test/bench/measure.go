@@ -98,7 +98,8 @@ func parallelStarts(r *report, _ options, engines []*engine, _, _ string) error 
 			return err
 		})
 		if err != nil {
-			return err
+			r.note("%s left out of the parallel starts: %v", e.name, err)
+			continue
 		}
 		down, err := spread(clients, n, func(i int) error {
 			_, err := e.run("rm", "-f", fmt.Sprintf("bench-%d", i))
