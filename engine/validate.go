@@ -124,6 +124,9 @@ func validateLife(s *model.ContainerSpec) error {
 		if key == "" {
 			return invalid("invalid Annotations: the empty string is not permitted as an annotation key")
 		}
+		if strings.HasPrefix(key, "dev.shoal.") { // what the engine tells its runtime, such as directories to mount
+			return invalid("invalid Annotations: %q: names that begin with dev.shoal. are the engine's own; choose another", key)
+		}
 	}
 	return nil
 }
