@@ -22,8 +22,9 @@ type Image struct {
 	History     []ImageHistory
 }
 
-// Dangling says whether no name points to the image.
-func (i Image) Dangling() bool { return len(i.RepoTags) == 0 && len(i.RepoDigests) == 0 }
+// Dangling says whether no tag points to the image. A digest that a registry knows it by is no tag: what a newer pull of
+// the same tag leaves behind is dangling.
+func (i Image) Dangling() bool { return len(i.RepoTags) == 0 }
 
 // Platform is what an image runs on.
 type Platform struct {

@@ -3,11 +3,10 @@ package node
 import (
 	"context"
 
-	"github.com/moby/moby/api/types/registry"
-
 	"github.com/shoalhq/shoal/engine"
 	"github.com/shoalhq/shoal/image"
-	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/image/builtin"
+	"github.com/shoalhq/shoal/image/registry"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -29,31 +28,17 @@ func (a apiImages) Remove(ctx context.Context, ref string, o model.ImageRemoveOp
 	return gone, err
 }
 
-// noRegistry answers what needs a registry until there is a client for them. An image that is here counts as pulled.
-type noRegistry struct{ images *image.Images }
-
-func (n noRegistry) unsupported(what, ref string) error {
-	return errs.New(errs.Unsupported, "%s %s: registries are not offered yet; bring images in with `load` or `import`, or use one of the built-in ones: %v",
-		what, ref, n.images.Builtin())
-}
-
-func (n noRegistry) Pull(ctx context.Context, ref, platform string, _ *registry.AuthConfig, progress func(model.ImageProgress)) error {
-	img, err := n.images.Resolve(ctx, ref, platform)
-	if err != nil {
-		return n.unsupported("pull", ref)
-	}
-	progress(model.ImageProgress{Action: "Status: " + ref + " is on this machine (" + img.ID[:19] + ")"})
-	return nil
-}
-
-func (n noRegistry) Push(_ context.Context, ref, _ string, _ *registry.AuthConfig, _ func(model.ImageProgress)) error {
-	return n.unsupported("push", ref)
-}
-
-func (n noRegistry) Search(_ context.Context, term string, _ int, _ model.Filters, _ *registry.AuthConfig) ([]registry.SearchResult, error) {
-	return nil, n.unsupported("search", term)
-}
-
-func (n noRegistry) Login(_ context.Context, auth registry.AuthConfig) (registry.AuthResponse, error) {
-	return registry.AuthResponse{}, n.unsupported("login to", auth.ServerAddress)
+// registryClient makes the client that pulls and pushes; it asks for its settings at each operation, so a reload counts.
+func (n *Node) registryClient() *registry.Client {
+	return registry.New(registry.Config{Store: n.images.Store, Settings: func() registry.Settings {
+		r := n.cfg.Load().Registry
+		return registry.Settings{Insecure: r.Insecure, Mirrors: r.Mirrors, CertsDirs: []string{"/etc/docker/certs.d", "/etc/shoal/certs.d"},
+			Downloads: r.MaxConcurrentDownloads, Uploads: r.MaxConcurrentUploads, Attempts: r.MaxDownloadAttempts}
+	}, Log: n.log, Builtin: func(ctx context.Context, ref, platform string) (model.Image, bool) {
+		if _, ok := builtin.NameFor(ref); !ok {
+			return model.Image{}, false
+		}
+		img, err := n.images.Resolve(ctx, ref, platform)
+		return img, err == nil
+	}})
 }

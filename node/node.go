@@ -176,7 +176,7 @@ func (n *Node) backends() server.Backends {
 	hostname, _ := os.Hostname()
 	return server.Backends{
 		Containers: n.engine, Life: n.engine, Streams: n.engine, Files: n.engine, Execs: n.engine,
-		Images: apiImages{n.images, n.engine}, Transfer: n.images, Registry: noRegistry{n.images},
+		Images: apiImages{n.images, n.engine}, Transfer: n.images, Registry: n.registryClient(),
 		Networks: apiNetworks{n.networks, n.engine}, Volumes: apiVolumes{n.volumes, n.engine},
 		System: &about{cfg: func() config.Config { return *n.cfg.Load() }, id: daemonID(n.cfg.Load().Daemon.DataRoot),
 			hostname: hostname, driver: n.storageDriver, warnings: n.warnings, host: readHostFacts(), logs: logopts.Drivers},

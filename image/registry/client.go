@@ -16,7 +16,6 @@ import (
 
 	"github.com/shoalhq/shoal/image/store"
 	"github.com/shoalhq/shoal/lib/clock"
-	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/version"
 	"github.com/shoalhq/shoal/model"
 )
@@ -174,9 +173,4 @@ func (o *operation) wait(ctx context.Context, d time.Duration) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-func parse(ref string) (model.Reference, error) {
-	r, err := model.ParseReference(ref)
-	return r, errs.Wrap(err, "registry")
 }

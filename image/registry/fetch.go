@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/pkg/labels"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -112,7 +114,7 @@ func (b *blobs) try(ctx context.Context, desc ocispec.Descriptor, w watcher) (st
 	if err := failpoint.Hit("image/pull/commit"); err != nil {
 		return started, err
 	}
-	err = to.Commit(ctx, desc.Size, desc.Digest)
+	err = to.Commit(ctx, desc.Size, desc.Digest, content.WithLabels(b.source()))
 	if err == nil || errdefs.IsAlreadyExists(err) {
 		return started, nil
 	}
@@ -122,6 +124,18 @@ func (b *blobs) try(ctx context.Context, desc ocispec.Descriptor, w watcher) (st
 		return started, errs.New(errs.Damaged, "filesystem layer verification failed for digest %s: the registry %s sent something else (%w); nothing of it was kept", desc.Digest, b.ref.Domain, err)
 	}
 	return started, err
+}
+
+// source is the label that tells from which repository a blob came, for mounts at a later push. It is containerd's own,
+// which leaves the port out: a wrong guess costs one request.
+func (o *operation) source() map[string]string { return map[string]string{o.sourceKey(): o.ref.Path} }
+
+func (o *operation) sourceKey() string {
+	host := o.ref.Domain
+	if h, _, err := net.SplitHostPort(host); err == nil {
+		host = h
+	}
+	return labels.LabelDistributionSource + "." + strings.Trim(host, "[]")
 }
 
 func (b *blobs) copy(ctx context.Context, desc ocispec.Descriptor, to io.Writer, at int64, w watcher) error {
