@@ -28,7 +28,7 @@ func (p *pruneFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&p.force, "force", "f", false, "Do not prompt for confirmation")
 }
 
-// filters gives the filters with those of the configuration file (pruneFilters).
+// filters gives the filters as the API takes them.
 func (p *pruneFlags) filters() moby.Filters {
 	f := p.filter.Value().Clone()
 	if f == nil {

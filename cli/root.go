@@ -139,18 +139,34 @@ func takesValue(arg string) bool {
 
 func (a *App) globalFlags(fs *pflag.FlagSet) {
 	g := &a.global
-	var logLevel string
 	dir := client.DefaultConfigDir()
 	fs.StringVar(&g.ConfigDir, "config", dir, "Location of client config files")
 	fs.StringVarP(&g.Context, "context", "c", "", `Name of the context to use to connect to the daemon (overrides DOCKER_HOST env var and default context set with "shoal context use")`)
 	fs.BoolVarP(&a.debug, "debug", "D", false, "Enable debug mode")
 	fs.VarP((*oneHost)(&g.Host), "host", "H", "Daemon socket to connect to")
-	fs.StringVarP(&logLevel, "log-level", "l", "info", `Set the logging level ("debug", "info", "warn", "error", "fatal")`)
+	fs.VarP(&logLevel{a}, "log-level", "l", `Set the logging level ("debug", "info", "warn", "error", "fatal")`)
 	fs.BoolVar(&g.TLS.Enabled, "tls", false, "Use TLS; implied by --tlsverify")
 	fs.BoolVar(&g.TLS.Verify, "tlsverify", false, "Use TLS and verify the remote")
 	fs.StringVar(&g.TLS.CA, "tlscacert", "", "Trust certs signed only by this CA (default \""+filepath.Join(dir, "ca.pem")+"\")")
 	fs.StringVar(&g.TLS.Cert, "tlscert", "", "Path to TLS certificate file (default \""+filepath.Join(dir, "cert.pem")+"\")")
 	fs.StringVar(&g.TLS.Key, "tlskey", "", "Path to TLS key file (default \""+filepath.Join(dir, "key.pem")+"\")")
+}
+
+// logLevel is a flag with the names of log levels: debug shows what --debug shows, and beyond that the command line has
+// nothing to log.
+type logLevel struct{ a *App }
+
+func (l *logLevel) String() string { return "info" }
+func (l *logLevel) Type() string   { return "string" }
+func (l *logLevel) Set(v string) error {
+	switch v {
+	case "debug":
+		l.a.debug = true
+	case "info", "warn", "error", "fatal":
+	default:
+		return errs.New(errs.Invalid, "unable to parse logging level: %s; choose debug, info, warn, error or fatal", v)
+	}
+	return nil
 }
 
 // oneHost is a flag that may be given once.

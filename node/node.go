@@ -179,7 +179,7 @@ func (n *Node) backends() server.Backends {
 		Images: apiImages{n.images, n.engine}, Transfer: n.images, Registry: n.registryClient(),
 		Networks: apiNetworks{n.networks, n.engine}, Volumes: apiVolumes{n.volumes, n.engine},
 		System: &about{cfg: func() config.Config { return *n.cfg.Load() }, id: daemonID(n.cfg.Load().Daemon.DataRoot),
-			hostname: hostname, driver: n.storageDriver, warnings: n.warnings, host: readHostFacts(), logs: logopts.Drivers},
+			hostname: hostname, driver: n.storageDriver, images: n.imageCount, warnings: n.warnings, host: readHostFacts(), logs: logopts.Drivers},
 		Events: n.bus,
 	}
 }
@@ -193,6 +193,17 @@ func (n *Node) storageDriver(ctx context.Context) string {
 		return "unknown"
 	}
 	return dockerDriverName(d)
+}
+
+func (n *Node) imageCount(ctx context.Context) int {
+	if n.images.Empty() {
+		return 0
+	}
+	list, err := n.images.List(ctx, nil, false)
+	if err != nil {
+		n.log.Warn("images cannot be counted", "reason", err)
+	}
+	return len(list)
 }
 
 // dockerDriverName is what tools that ask for the storage driver know.

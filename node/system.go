@@ -26,6 +26,7 @@ type about struct {
 	id       string
 	hostname string
 	driver   func(context.Context) string // of the image store
+	images   func(context.Context) int
 	warnings func() []string
 	host     hostFacts
 	logs     []string // names of the log drivers
@@ -108,7 +109,7 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 	h := a.host
 	v1 := h.cgroupVersion == "1"
 	info := system.Info{
-		ID: a.id, Name: a.hostname, Driver: a.driver(ctx), Labels: c.Daemon.Labels,
+		ID: a.id, Name: a.hostname, Driver: a.driver(ctx), Images: a.images(ctx), Labels: c.Daemon.Labels,
 		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "none"}, Log: a.logs},
 		MemoryLimit: h.controllers["memory"], SwapLimit: !v1 || exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"),
 		CPUCfsPeriod: h.controllers["cpu"], CPUCfsQuota: h.controllers["cpu"], CPUShares: h.controllers["cpu"], CPUSet: h.controllers["cpuset"],

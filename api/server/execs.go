@@ -69,7 +69,20 @@ func (s *Server) execStart(w http.ResponseWriter, r *http.Request, v types.Versi
 	defer cancel()
 	t := &takeover{s: s, w: w, r: r, v: v, tty: e.Spec.Tty, stdin: e.Spec.AttachStdin, gone: cancel}
 	o.Ready = t.ready
-	return t.finish(s.b.Execs.ExecStart(ctx, e.ID, o))
+	err = s.b.Execs.ExecStart(ctx, e.ID, o)
+	if err != nil && t.conn == nil && s.programFailed(ctx, e.ID) {
+		// Clients expect the stream, read the reason there and ask for the exit code afterwards.
+		if _, rerr := t.ready(); rerr != nil {
+			return rerr
+		}
+	}
+	return t.finish(err)
+}
+
+// programFailed says whether an exec ended because its program could not be run, which has an exit code (126, 127).
+func (s *Server) programFailed(ctx context.Context, id string) bool {
+	e, err := s.b.Execs.ExecInspect(ctx, id)
+	return err == nil && e.ExitCode != nil && *e.ExitCode >= errs.ExitNotExecutable
 }
 
 func (s *Server) execResize(w http.ResponseWriter, r *http.Request, v types.Version) error {

@@ -76,7 +76,7 @@ func eventually(t *testing.T, what string, f func() bool) {
 func TestKillAtEveryStep(t *testing.T) {
 	w := world.New(t)
 	for _, point := range []string{"engine/create/image", "engine/create/record", "engine/start/begin", "engine/start/prepared",
-		"engine/start/created", "engine/exit/cleaned", "engine/remove/begin", "engine/remove/released",
+		"engine/start/created", "engine/exit/recorded", "engine/remove/begin", "engine/remove/released",
 		"network/attach/plugged", "task/start/prepared", "task/start/created", "task/clear"} {
 		w.StopDaemon()
 		w.StartDaemon("SHOAL_FAILPOINTS=" + point + "=kill")

@@ -73,6 +73,11 @@ func TestCommandLines(t *testing.T) {
 		wantIn(t, "ps", w.Must(run("ps", "--filter", "label=x=y", "--format", "{{.Names}} {{.Image}} {{.State}}")), "life toolbox running")
 		want(t, "exec", w.Must(run("exec", "life", "sh", "-c", "echo $A")), "b c")
 		want(t, "exec exit", fmt.Sprint(run("exec", "life", "sh", "-c", "exit 7").Code), "7")
+		for code, program := range map[int]string{127: "no-such-program", 126: "/etc/passwd"} {
+			if r := run("exec", "life", program); r.Code != code || !strings.Contains(r.Out+r.Err, program) {
+				t.Errorf("exec %s: %d %s%s, want %d", program, r.Code, r.Out, r.Err, code)
+			}
+		}
 		wantIn(t, "logs", w.Must(run("logs", "life")), "started")
 		wantIn(t, "top", w.Must(run("top", "life")), "sleep 1000")
 		w.Must(run("pause", "life"))
