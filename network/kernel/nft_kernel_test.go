@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"net/netip"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -59,9 +60,25 @@ func TestTable(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v %s", err, out)
 	}
+	var got strings.Builder
 	for line := range strings.Lines(string(out)) {
-		if !strings.Contains(line, "tcp . 20") {
-			t.Log(strings.TrimRight(line, "\n"))
+		if !strings.Contains(line, "tcp . 20") { // the thousand
+			got.WriteString(strings.ReplaceAll(line, "shoal-t", "shoal"))
 		}
+	}
+	golden(t, "testdata/table.nft", got.String())
+}
+
+// golden compares with a file, or with SHOAL_REWRITE=1 writes it.
+func golden(t *testing.T, path, got string) {
+	t.Helper()
+	if os.Getenv("SHOAL_REWRITE") != "" {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil || string(want) != got {
+		t.Errorf("the table as the nft program sees it is not as in %s (SHOAL_REWRITE=1 writes it): %v\n%s", path, err, got)
 	}
 }
