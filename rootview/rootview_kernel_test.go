@@ -253,3 +253,23 @@ func TestChangesAndReadFile(t *testing.T) {
 		t.Errorf("size %+v %v", s, err)
 	}
 }
+
+func TestPlacesToMountOnAreMade(t *testing.T) {
+	host := t.TempDir()
+	put(t, host+"/v/x", "seen")
+	put(t, host+"/f", "file")
+	v := View{Dirs: layers(t), Mounts: []model.MountPoint{
+		{Type: "volume", Source: host + "/v", Destination: "/new/deep", RW: true},
+		{Type: "bind", Source: host + "/f", Destination: "/etc/new.conf", RW: true},
+		{Type: "bind", Source: host + "/v", Destination: "/loop/x", RW: true}, // cannot be
+	}}
+	var f FS
+	for name, size := range map[string]int64{"/new/deep/x": 4, "/etc/new.conf": 4} {
+		if st, err := f.Stat(ctx, v, name); err != nil || st.Size != size {
+			t.Errorf("%s: %+v %v", name, st, err)
+		}
+	}
+	if err := f.CopyTo(ctx, v, "/new/deep", bytes.NewReader(nil), CopyOptions{}); err != nil {
+		t.Error(err)
+	}
+}

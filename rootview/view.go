@@ -64,18 +64,25 @@ func open(ctx context.Context, v View, write bool) (*root, error) {
 		return &root{fd: mnt}, nil
 	}
 	defer mnt.Close()
-	return withMounts(mnt, v.Mounts)
-}
-
-// withMounts makes a mount namespace that holds the root and the container's mounts, which lives as long as the view.
-func withMounts(mnt *os.File, mounts []model.MountPoint) (*root, error) {
-	var r *root
-	var err error
-	osthread.Run(func() { r, err = assemble(mnt, mounts) })
+	r, err := withMounts(mnt, v.Mounts, write)
+	if !write && errors.Is(err, errNoPlace) {
+		return open(ctx, v, true) // never started: the places to mount on are to be made
+	}
 	return r, err
 }
 
-func assemble(mnt *os.File, mounts []model.MountPoint) (*root, error) {
+// errNoPlace says that a directory to mount on is not there, in a view that cannot make it.
+var errNoPlace = errors.New("nothing to mount on")
+
+// withMounts makes a mount namespace that holds the root and the container's mounts, which lives as long as the view.
+func withMounts(mnt *os.File, mounts []model.MountPoint, write bool) (*root, error) {
+	var r *root
+	var err error
+	osthread.Run(func() { r, err = assemble(mnt, mounts, write) })
+	return r, err
+}
+
+func assemble(mnt *os.File, mounts []model.MountPoint, write bool) (*root, error) {
 	if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 		return nil, os.NewSyscallError("unshare the mount namespace", err)
 	}
@@ -102,7 +109,7 @@ func assemble(mnt *os.File, mounts []model.MountPoint) (*root, error) {
 	}
 	r.fd = os.NewFile(uintptr(fd), "root")
 	for i, m := range mounts {
-		if err := r.show(trees[i], m); err != nil {
+		if err := r.show(trees[i], m, write); err != nil {
 			r.Close()
 			return nil, err
 		}
@@ -135,12 +142,19 @@ func closeAll(fds []int) {
 	}
 }
 
-// show puts a mount at its destination. A destination that is not there is left out: the next start makes it.
-func (r *root) show(tree int, m model.MountPoint) error {
+// show puts a mount at its destination. One that is not there is made, as the container's start would; where that cannot
+// be, the mount is left out.
+func (r *root) show(tree int, m model.MountPoint, write bool) error {
 	if tree < 0 {
 		return nil
 	}
 	at, err := r.openAt(m.Destination, unix.O_PATH, true)
+	if errs.Is(err, errs.NotFound) {
+		if !write {
+			return errNoPlace
+		}
+		at, err = r.makePlace(m.Destination, tree)
+	}
 	if err != nil {
 		return nil
 	}
@@ -153,6 +167,36 @@ func (r *root) show(tree int, m model.MountPoint) error {
 	}
 	err = unix.MoveMount(tree, "", int(at.Fd()), "", unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_EMPTY_PATH)
 	return os.NewSyscallError("show "+m.Destination, err)
+}
+
+// makePlace makes what a mount goes on: the directories that are missing, and at the end a file if the mount is one.
+func (r *root) makePlace(dest string, tree int) (*os.File, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(tree, &st); err != nil {
+		return nil, err
+	}
+	names := strings.Split(strings.Trim(path.Clean(dest), "/"), "/")
+	for i, name := range names {
+		at := "/" + strings.Join(names[:i+1], "/")
+		if f, err := r.openAt(at, unix.O_PATH, true); err == nil {
+			f.Close()
+			continue
+		}
+		parent, err := r.openAt(path.Dir(at), unix.O_PATH|unix.O_DIRECTORY, true)
+		if err != nil {
+			return nil, err
+		}
+		if i == len(names)-1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+			err = unix.Mknodat(int(parent.Fd()), name, unix.S_IFREG|0o644, 0)
+		} else {
+			err = unix.Mkdirat(int(parent.Fd()), name, 0o755)
+		}
+		parent.Close()
+		if err != nil {
+			return nil, pathError(at, err)
+		}
+	}
+	return r.openAt(dest, unix.O_PATH, true)
 }
 
 // openAt opens a path of the container. Links in the directories are followed inside the root; a link at the end is
