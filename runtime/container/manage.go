@@ -281,8 +281,8 @@ func (h *held) killAll(sig unix.Signal) error {
 // killTimeout is how long Delete with force waits for killed processes to be gone.
 const killTimeout = 10 * time.Second
 
-// Delete removes what is left of a stopped container. A created one is killed first; a running one only with force.
-// With force, a container that does not exist is fine.
+// Delete removes what is left of a stopped container. One that is not stopped is killed and removed with force, and else
+// refused. With force, a container that does not exist is fine.
 func (r *Runtime) Delete(id string, force bool) error {
 	dir, err := r.store.Lock(id)
 	if err != nil {
@@ -302,7 +302,7 @@ func (r *Runtime) Delete(id string, force bool) error {
 	h := &held{r, id, dir, record}
 	status := h.status()
 	if status != specs.StateStopped {
-		if !force && status != specs.StateCreated && status != specs.StateCreating {
+		if !force {
 			return errs.New(errs.Conflict, "cannot delete container %q that is not stopped: it is %s; kill it first or use --force", id, status)
 		}
 	}

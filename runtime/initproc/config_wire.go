@@ -19,7 +19,7 @@ import (
 //	runtime → init  MsgGo
 //	init → runtime  MsgSeal        (run, when asked) set the limits that would have hurt so far; then
 //	runtime → init  MsgGo
-//	init → runtime  MsgExec        the next thing is the execve; then either the socket closes (it worked), or
+//	init → runtime  MsgExec        what remains is rights and the execve; the socket closes (it worked), or
 //	init → runtime  MsgFailed      Failure as JSON; may come at any time, and is the last
 //
 // With Gate, the socket is closed after MsgReady and the talk goes on with whoever connects to the start socket.

@@ -283,7 +283,15 @@ func (p *initProcess) become() error {
 		return err
 	}
 	caps, _ := privilege.ParseCaps(process.Capabilities)
-	// From here on no new thread is needed.
+	cwdErr := enter(process.Cwd)
+	privilege.Umask(&process.User)
+	first := uint(3 + p.cfg.PreserveFDs)
+	if err := unix.CloseRange(first, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("close the runtime's descriptors: %w", err)
+	}
+	namespaces.Send(p.sync, namespaces.Message{Kind: MsgExec})
+	// From here on no new thread is needed, and as little as can be is done that a filter made for the container's
+	// program, not for this one, could refuse.
 	if err := privilege.SetRlimits(process.Rlimits); err != nil {
 		return err
 	}
@@ -294,26 +302,20 @@ func (p *initProcess) become() error {
 	} else if err := p.seccomp(); err != nil {
 		return err // without no_new_privs it takes CAP_SYS_ADMIN, which the next step drops
 	}
-	cwdErr := chdir(process.Cwd)
 	if err := privilege.SetUser(&process.User, &caps, p.cfg.DenySetgroups); err != nil {
 		return err
 	}
-	if cwdErr != nil {
-		cwdErr = chdir(process.Cwd) // on some file systems only the user may enter
+	if cwdErr != nil { // on some file systems only the user may enter
+		if err := enter(process.Cwd); err != nil {
+			return err
+		}
 	}
-	if cwdErr != nil {
-		return cwdErr
-	}
-	if err := rootfs.CheckCwd(); err != nil {
-		return err
-	}
-	privilege.Umask(&process.User)
 	if process.NoNewPrivileges {
 		if err := p.seccomp(); err != nil {
 			return err
 		}
 	}
-	return p.exec()
+	return &programError{execErr(p.program, execute(p.program, process.Args, process.Env))}
 }
 
 func (p *initProcess) scheduling() error {
@@ -334,11 +336,12 @@ func (p *initProcess) scheduling() error {
 	return privilege.SetIOPriority(p.cfg.Process.IOPriority)
 }
 
-func chdir(dir string) error {
+// enter goes to the working directory and makes sure that it is inside the container.
+func enter(dir string) error {
 	if err := unix.Chdir(dir); err != nil {
 		return errs.New(errs.Invalid, "change to the working directory %s: %w", dir, err)
 	}
-	return nil
+	return rootfs.CheckCwd()
 }
 
 // seccomp loads the filter on this thread, the only one that will live on.
@@ -359,17 +362,6 @@ func (p *initProcess) seccomp() error {
 	answer := make(chan error)
 	go func() { answer <- p.ask(namespaces.Message{Kind: MsgListener, Arg: uint32(listener)}) }()
 	return <-answer
-}
-
-func (p *initProcess) exec() error {
-	process := p.cfg.Process
-	first := uint(3 + p.cfg.PreserveFDs)
-	if err := unix.CloseRange(first, ^uint(0)>>32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
-		return fmt.Errorf("close the runtime's descriptors: %w", err)
-	}
-	namespaces.Send(p.answer, namespaces.Message{Kind: MsgExec})
-	err := execute(p.program, process.Args, process.Env)
-	return &programError{execErr(p.program, err)}
 }
 
 // maxRetries of an exec that meets "text file busy": something still writes the program, as a build step just did.

@@ -95,7 +95,9 @@ func TestKernelStartTellsWhyNot(t *testing.T) {
 func TestKernelCreatedIsDeleted(t *testing.T) {
 	b := newBundle(t)
 	b.create("sleep", "100")
-	b.must("delete", b.id)
+	_, errOut, _ := b.try("delete", b.id)
+	b.contains(errOut, "is not stopped: it is created")
+	b.must("delete", "--force", b.id)
 	b.gone()
 }
 
