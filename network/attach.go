@@ -352,6 +352,7 @@ func (m *Manager) unplug(e *endpoint) {
 	m.bg.Go(func() {
 		if err := m.k.RemoveLink(e.host); err != nil {
 			m.log.Warn("link of a detached container stays until the next audit", "link", e.host, "error", err)
+			m.auditLater()
 		}
 	})
 }

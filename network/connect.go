@@ -55,6 +55,7 @@ func (m *Manager) Connect(ctx context.Context, r AttachRequest) (Attachment, err
 		m.mu.Unlock()
 		if err := m.reroute(c, all, before); err != nil {
 			m.log.Warn("the ports of a container that could not be connected are repaired by the next audit", "container", c.label, "error", err)
+			m.auditLater()
 		}
 	})
 	if err := m.reroute(c, before, all); err != nil {

@@ -18,10 +18,16 @@ type Links interface {
 	EnsureBridge(b plan.Bridge) (changed bool, err error)
 	Plug(p plan.Plug, ns *os.File) error
 	RemoveLink(name string) error
-	// EnsureParent makes a VLAN's link or a link without a way out when it is missing, and tries a direct link on it.
-	EnsureParent(d plan.Direct) error
+	// EnsureParent makes a VLAN's link or a link without a way out when it is missing; try also makes a direct link.
+	EnsureParent(d plan.Direct, try bool) error
 	// Links lists bridges and parents of ours and links with the prefix (with the bridge they are in).
 	Links(prefix string) (bridges []string, plugs map[string]string, err error)
+	// Replug puts a link that is there back into its bridge.
+	Replug(name, bridge string) error
+}
+
+// Host is what belongs to the host as a whole.
+type Host interface {
 	Uplink(skip func(link string) bool) (kernel.Uplink, error)
 	EnableForwarding(v6 bool) (enabled bool, err error)
 }
@@ -49,6 +55,7 @@ type Inside interface {
 // Kernel is all of it.
 type Kernel interface {
 	Links
+	Host
 	Inside
 	Filter
 }

@@ -35,7 +35,8 @@ type Manager struct {
 
 	mu sync.Mutex // guards what follows; never held while the kernel or the disk works
 	tables
-	watch *kernel.Monitor
+	watch []*kernel.Monitor
+	retry bool // an audit is due
 }
 
 // facts are found out by Open and never change.
@@ -156,8 +157,8 @@ func (m *Manager) Close() error {
 		}
 	}
 	m.mu.Unlock()
-	if watch != nil {
-		watch.Close()
+	for _, w := range watch {
+		w.Close()
 	}
 	for _, r := range served {
 		r.close()

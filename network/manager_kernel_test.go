@@ -189,8 +189,34 @@ func TestFlushIsRepaired(t *testing.T) {
 	}
 }
 
+func TestLinksAreRepaired(t *testing.T) {
+	found := make(chan Finding, 8)
+	w := newWorld(t, func(c *Config) { c.Report = func(f Finding) { found <- f } })
+	b := w.box(w.request("web", nil, "8080:80"))
+	serve(t, b.ns, 80, "web")
+	host := w.m.conts[b.id].endpoints[0].host
+	for _, what := range [][]string{{"link", "del", "shoal0"}, {"link", "set", host, "nomaster"}, {"link", "del", host}} {
+		if out, err := exec.Command("ip", what...).CombinedOutput(); err != nil {
+			t.Fatalf("%v %s", err, out)
+		}
+		select {
+		case <-found:
+		case <-time.After(2 * time.Second):
+			t.Fatalf("%v was not noticed", what)
+		}
+		expect(t, "after "+strings.Join(what, " "), call(t, w.outside, "tcp", "198.51.100.1:8080"), "web 198.51.100.2")
+		must(t, w.m.Audit(context.Background()))
+		for len(found) > 0 {
+			<-found
+		}
+	}
+}
+
 func TestBridgeIsRepaired(t *testing.T) {
 	w := newWorld(t, nil)
+	for _, x := range w.m.watch {
+		x.Close() // the repair on use, not on notice
+	}
 	must(t, w.m.k.RemoveLink("shoal0"))
 	b := w.box(w.request("web", nil, "8080:80"))
 	serve(t, b.ns, 80, "web")

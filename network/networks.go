@@ -339,7 +339,7 @@ func (m *Manager) Create(ctx context.Context, spec model.NetworkSpec) (model.Net
 		return model.Network{}, err
 	}
 	u.Add(func() { m.removeOurs(s) })
-	if err := m.ensure(s); err != nil {
+	if _, err := m.ensure(s, true); err != nil {
 		return model.Network{}, errs.Wrap(err, "network %s", n.Name)
 	}
 	if n.Link != "" {
@@ -398,13 +398,13 @@ func (m *Manager) checkSpec(spec *model.NetworkSpec) error {
 	return nil
 }
 
-// ensure makes the network's bridge as it should be, and lets the host forward.
-func (m *Manager) ensure(s *state) error {
+// ensure makes the network's bridge or parent as it should be, and lets the host forward. fresh: the network is new.
+func (m *Manager) ensure(s *state, fresh bool) (changed bool, err error) {
 	if d := s.direct(); d.Kind != "" {
-		return m.k.EnsureParent(d)
+		return false, m.k.EnsureParent(d, fresh)
 	}
 	if s.Link == "" {
-		return nil
+		return false, nil
 	}
 	if !m.cfg.NoForward {
 		for _, v6 := range []bool{false, true} {
@@ -413,15 +413,14 @@ func (m *Manager) ensure(s *state) error {
 			}
 			enabled, err := m.k.EnableForwarding(v6)
 			if err != nil {
-				return errs.New(errs.Unavailable, "let the host forward packets: %w; do it by hand, or start the daemon with --ip-forward=false", err)
+				return false, errs.New(errs.Unavailable, "let the host forward packets: %w; do it by hand, or start the daemon with --ip-forward=false", err)
 			}
 			if enabled && !v6 {
 				m.guard()
 			}
 		}
 	}
-	_, err := m.k.EnsureBridge(s.bridge())
-	return err
+	return m.k.EnsureBridge(s.bridge())
 }
 
 // Remove takes a network away. It must have no endpoints.
@@ -464,6 +463,7 @@ func (m *Manager) dismantle(s *state) error {
 	}
 	if err := m.changeRules(s.access().Elems(), nil); err != nil {
 		m.log.Warn("rules of a removed network stay until the next audit", "network", s.Name, "error", err)
+		m.auditLater()
 	}
 	if err := m.removeOurs(s); err != nil {
 		return errs.Wrap(err, "network %s is removed, but not its bridge", s.Name)

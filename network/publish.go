@@ -180,6 +180,7 @@ func (m *Manager) closePorts(bs []bound) {
 	if len(del) > 0 {
 		if err := m.changeRules(del, nil); err != nil {
 			m.log.Warn("rules of unpublished ports stay until the next audit", "error", err)
+			m.auditLater()
 		}
 		m.forgetUDP(udp)
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
@@ -114,9 +115,15 @@ func (m *Manager) unheld(b model.PortBinding, eps []*endpoint) []bound {
 // Audit compares the kernel with what should be and repairs it: bridges, links of containers that are gone, the packet
 // filter. It is the same work at start, after trouble and when asked; each repair is reported.
 func (m *Manager) Audit(context.Context) error {
+	_, err := m.audit()
+	return err
+}
+
+// audit names what it repaired.
+func (m *Manager) audit() (repaired []string, failed error) {
 	m.mu.Lock()
 	var nets []*state
-	bridges, plugs := map[string]bool{}, map[string]*endpoint{}
+	bridges, plugs := map[string]bool{}, map[string]plugged{}
 	for _, s := range m.nets {
 		if s.kernel() && !s.gone {
 			nets = append(nets, s)
@@ -125,7 +132,7 @@ func (m *Manager) Audit(context.Context) error {
 	}
 	for _, c := range m.conts {
 		for _, e := range c.endpoints {
-			plugs[e.host] = e
+			plugs[e.host] = plugged{e, c.ns, gatewaysOf(c.endpoints, e)}
 		}
 		if c.endpoints == nil {
 			plugs = nil // an Attach is on its way: its links are not known yet
@@ -133,45 +140,84 @@ func (m *Manager) Audit(context.Context) error {
 		}
 	}
 	m.mu.Unlock()
-	var failed error
 	for _, s := range nets {
-		if err := m.ensure(s); err != nil {
-			if s.Name == model.NetworkBridge {
-				return errs.Wrap(err, "default network bridge")
-			}
-			failed = errors.Join(failed, errs.Wrap(err, "network %s", s.Name))
+		changed, err := m.ensure(s, false)
+		if err != nil && s.Name == model.NetworkBridge {
+			return repaired, errs.Wrap(err, "default network bridge")
+		}
+		failed = errors.Join(failed, errs.Wrap(err, "network %s", s.Name))
+		if changed {
+			repaired = append(repaired, "bridge "+s.Link)
 		}
 	}
 	haveBridges, havePlugs, err := m.k.Links(plan.LinkPrefix(m.instance))
 	failed = errors.Join(failed, err)
-	for name := range havePlugs {
-		if plugs != nil && plugs[name] == nil {
-			failed = errors.Join(failed, m.k.RemoveLink(name))
-		}
-	}
+	back, err := m.auditPlugs(havePlugs, plugs)
+	repaired, failed = append(repaired, back...), errors.Join(failed, err)
 	for _, name := range haveBridges {
 		if !bridges[name] {
 			failed = errors.Join(failed, m.k.RemoveLink(name))
 		}
 	}
 	if m.cfg.NoRules {
-		return failed
+		return repaired, failed
 	}
-	return errors.Join(failed, m.auditRules())
+	changed, err := m.auditRules()
+	if changed {
+		repaired = append(repaired, "packet filter table "+m.cfg.Bridge.Table)
+	}
+	return repaired, errors.Join(failed, err)
 }
 
-func (m *Manager) auditRules() error {
+// plugged is a link as it should be.
+type plugged struct {
+	e        *endpoint
+	ns       *os.File
+	gateways []netip.Addr
+}
+
+// auditPlugs removes links of containers that are gone, and puts those that were lost back. want is nil when an Attach is
+// on its way.
+func (m *Manager) auditPlugs(have map[string]string, want map[string]plugged) (repaired []string, failed error) {
+	for name, bridge := range have {
+		p, known := want[name]
+		switch {
+		case want != nil && !known:
+			failed = errors.Join(failed, m.k.RemoveLink(name))
+		case known && bridge != p.e.net.Link:
+			repaired = append(repaired, "link "+name)
+			failed = errors.Join(failed, m.k.Replug(name, p.e.net.Link))
+		}
+	}
+	for name, p := range want {
+		if _, there := have[name]; !there && name != "" && p.ns != nil && m.present(p.e) {
+			repaired = append(repaired, "link "+name)
+			failed = errors.Join(failed, m.plug(p.e, p.ns, p.gateways))
+		}
+	}
+	return repaired, failed
+}
+
+// present says that an endpoint was not taken away meanwhile.
+func (m *Manager) present(e *endpoint) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c := m.conts[e.ContainerID]
+	return c != nil && slices.Contains(c.endpoints, e)
+}
+
+func (m *Manager) auditRules() (repaired bool, err error) {
 	have, whole, err := m.k.Rules()
 	if err != nil {
-		return err
+		return false, err
 	}
 	m.mu.Lock()
 	del, add := plan.Diff(have, m.want)
 	m.mu.Unlock()
 	if whole && len(del)+len(add) == 0 {
-		return nil
+		return false, nil
 	}
-	return m.rebuildRules()
+	return true, m.rebuildRules()
 }
 
 // guard closes the way between the host's own links when it was us who switched forwarding on: a machine must not
@@ -210,30 +256,86 @@ func (m *Manager) report(f Finding) {
 	m.cfg.Report(f)
 }
 
-// startWatch listens for changes of our table by others. Without it, trouble shows at the next change or audit.
+// startWatch listens for changes of our table and links by others. Without it, trouble shows at the next change or audit.
 func (m *Manager) startWatch() {
-	if _, real := m.k.(*kernel.Real); !real || m.cfg.NoRules {
+	if _, real := m.k.(*kernel.Real); !real {
 		return
 	}
-	w, err := kernel.Watch(m.cfg.Bridge.Table, func(who string) {
-		have, whole, err := m.k.Rules()
-		m.mu.Lock()
-		del, add := plan.Diff(have, m.want)
-		m.mu.Unlock()
-		if err == nil && whole && len(del)+len(add) == 0 {
-			return
+	links, err := kernel.WatchLinks(m.wanted, func(who string) {
+		repaired, err := m.audit()
+		if err != nil {
+			m.log.Error("the links of containers cannot be repaired", "error", err)
+			m.auditLater()
 		}
-		if err := m.rebuildRules(); err != nil {
-			m.log.Error("the packet filter cannot be repaired", "error", err)
-			return
+		if len(repaired) > 0 {
+			m.report(Finding{What: strings.Join(repaired, ", "), How: "was removed or changed by " + who})
 		}
-		m.report(Finding{What: "packet filter table " + m.cfg.Bridge.Table, How: "was changed by " + who})
 	})
+	m.watched(links, err)
+	if m.cfg.NoRules {
+		return
+	}
+	rules, err := kernel.Watch(m.cfg.Bridge.Table, func(who string) {
+		repaired, err := m.auditRules()
+		if err != nil {
+			m.log.Error("the packet filter cannot be repaired", "error", err)
+		} else if repaired {
+			m.report(Finding{What: "packet filter table " + m.cfg.Bridge.Table, How: "was changed by " + who})
+		}
+	})
+	m.watched(rules, err)
+}
+
+func (m *Manager) watched(w *kernel.Monitor, err error) {
 	if err != nil {
-		m.log.Warn("changes of the packet filter by others will be noticed late", "error", err)
+		m.log.Warn("changes of the network by others will be noticed late", "error", err)
 		return
 	}
 	m.mu.Lock()
-	m.watch = w
+	m.watch = append(m.watch, w)
 	m.mu.Unlock()
 }
+
+// wanted says whether a link of the host is one of ours that should be there, and whether it belongs into a bridge.
+func (m *Manager) wanted(name string) (is, plug bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, s := range m.nets {
+		if s.Link == name && !s.gone {
+			return true, false
+		}
+	}
+	if !strings.HasPrefix(name, plan.LinkPrefix(m.instance)) {
+		return false, false
+	}
+	for _, c := range m.conts {
+		for _, e := range c.endpoints {
+			if e.host == name {
+				return true, true
+			}
+		}
+	}
+	return false, false
+}
+
+// auditLater audits again in a while, because the kernel refused something just now.
+func (m *Manager) auditLater() {
+	m.mu.Lock()
+	due := m.retry
+	m.retry = true
+	m.mu.Unlock()
+	if due {
+		return
+	}
+	m.cfg.Clock.AfterFunc(auditDelay, func() {
+		m.mu.Lock()
+		m.retry = false
+		m.mu.Unlock()
+		if err := m.Audit(context.Background()); err != nil {
+			m.log.Warn("the network still cannot be repaired", "error", err)
+			m.auditLater()
+		}
+	})
+}
+
+const auditDelay = 5 * time.Second

@@ -93,8 +93,8 @@ func (k *Real) RemoveInside(ns *os.File, name string) error {
 }
 
 // EnsureParent makes the parent of direct links when it is missing: a VLAN of a link for NAME.VLAN, a link without a way
-// out for a name that starts with dm-. It tries whether a direct link can be made on it.
-func (k *Real) EnsureParent(d plan.Direct) error {
+// out for a name that starts with dm-. With try it also finds out whether a direct link can be made on it.
+func (k *Real) EnsureParent(d plan.Direct, try bool) error {
 	link, err := netlink.LinkByName(d.Parent)
 	var missing netlink.LinkNotFoundError
 	if errors.As(err, &missing) {
@@ -108,7 +108,7 @@ func (k *Real) EnsureParent(d plan.Direct) error {
 	if err != nil {
 		return errs.Wrap(err, "parent %s", d.Parent)
 	}
-	if d.Mode == "passthru" { // takes the whole link: trying would cut it off
+	if !try || d.Mode == "passthru" { // it takes the whole link: trying would cut it off
 		return nil
 	}
 	probe := "svtry" + strconv.Itoa(os.Getpid()%100000)

@@ -60,7 +60,7 @@ func (f *Fake) EnsureBridge(b plan.Bridge) (bool, error) {
 }
 
 // EnsureParent notes a parent.
-func (f *Fake) EnsureParent(d plan.Direct) error {
+func (f *Fake) EnsureParent(d plan.Direct, try bool) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if err := f.step("parent"); err != nil {
@@ -68,6 +68,16 @@ func (f *Fake) EnsureParent(d plan.Direct) error {
 	}
 	f.Bridges[d.Parent] = plan.Bridge{Name: d.Parent}
 	return nil
+}
+
+// Replug notes the link's bridge.
+func (f *Fake) Replug(name, bridge string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	p := f.Plugs[name]
+	p.Bridge = bridge
+	f.Plugs[name] = p
+	return f.step("replug")
 }
 
 // RemoveInside does nothing: direct links are not noted.

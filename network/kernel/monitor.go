@@ -12,12 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Monitor tells of changes that others make to our packet filter table. It sleeps in the kernel until somebody changes
-// any table.
+// Monitor tells of changes that others make to our packet filter table, or to our links. It sleeps in the kernel until
+// somebody changes any table, or link.
 type Monitor struct {
-	f     *os.File
-	table string
-	hit   func(who string)
+	f    *os.File
+	read func(events []byte) (who string) // "": nothing that concerns us
+	hit  func(who string)
 }
 
 // settle is how long a burst of changes may last before it is looked at: a firewall's reload is many transactions.
@@ -25,20 +25,67 @@ const settle = 50 * time.Millisecond
 
 // Watch calls hit, not more than once at a time, after other processes touched the table.
 func Watch(table string, hit func(who string)) (*Monitor, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
+	ours := false // the transaction being read touched our table
+	return watch(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES, hit, func(typ uint16, b []byte) (who string) {
+		if typ>>8 != unix.NFNL_SUBSYS_NFTABLES || len(b) < 4 {
+			return ""
+		}
+		if b = b[4:]; typ&0xff != unix.NFT_MSG_NEWGEN {
+			ours = ours || attrString(b, 1) == table // in every message but NEWGEN, attribute 1 is the table
+			return ""
+		}
+		if pid, name := genAttrs(b); ours && !ownThread(pid) {
+			who = fmt.Sprintf("%s (pid %d)", name, pid)
+		}
+		ours = false
+		return who
+	})
+}
+
+// WatchLinks calls hit after a link for which wanted says true is gone, down, or, if it should be in a bridge, in none.
+func WatchLinks(wanted func(name string) (is, plug bool), hit func(who string)) (*Monitor, error) {
+	return watch(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, hit, func(typ uint16, b []byte) string {
+		if typ != unix.RTM_NEWLINK && typ != unix.RTM_DELLINK || len(b) < unix.SizeofIfInfomsg || b[0] != unix.AF_UNSPEC {
+			return ""
+		}
+		up := native.Uint32(b[8:])&unix.IFF_UP != 0
+		b = b[unix.SizeofIfInfomsg:]
+		is, plug := wanted(attrString(b, unix.IFLA_IFNAME))
+		if is && (typ == unix.RTM_DELLINK || !up || plug && attrString(b, unix.IFLA_MASTER) == "") {
+			return "another program"
+		}
+		return ""
+	})
+}
+
+func watch(family, group int, hit func(who string), message func(typ uint16, body []byte) (who string)) (*Monitor, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, family)
 	if err != nil {
-		return nil, fmt.Errorf("watch the packet filter: %w", err)
+		return nil, fmt.Errorf("watch the kernel's network: %w", err)
 	}
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20)
 	err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 	if err == nil {
-		err = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, unix.NFNLGRP_NFTABLES)
+		err = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
 	}
 	if err != nil {
 		unix.Close(fd)
-		return nil, fmt.Errorf("watch the packet filter: %w", err)
+		return nil, fmt.Errorf("watch the kernel's network: %w", err)
 	}
-	m := &Monitor{f: os.NewFile(uintptr(fd), "nftables events"), table: table, hit: hit}
+	m := &Monitor{f: os.NewFile(uintptr(fd), "netlink events"), hit: hit}
+	m.read = func(b []byte) (who string) {
+		for len(b) >= unix.SizeofNlMsghdr {
+			size := int(native.Uint32(b))
+			if size < unix.SizeofNlMsghdr || size > len(b) {
+				break
+			}
+			if w := message(native.Uint16(b[4:]), b[unix.SizeofNlMsghdr:size]); w != "" {
+				who = w
+			}
+			b = b[min(len(b), (size+3)&^3):]
+		}
+		return who
+	}
 	go m.run()
 	return m, nil
 }
@@ -48,48 +95,30 @@ func (m *Monitor) Close() error { return m.f.Close() }
 
 func (m *Monitor) run() {
 	buf := make([]byte, 64<<10)
-	ours := false // the transaction being read touched our table
-	who := ""
 	for {
 		n, err := m.f.Read(buf)
-		lost := errors.Is(err, unix.ENOBUFS)
-		if err != nil && !lost {
-			return
-		}
-		if lost { // more events than fit: look for ourselves
+		who := ""
+		switch {
+		case errors.Is(err, unix.ENOBUFS): // more events than fit: look for ourselves
 			who = "somebody"
-		}
-		for b := buf[:max(n, 0)]; len(b) >= unix.SizeofNlMsghdr+4; {
-			size := int(native.Uint32(b))
-			if size < unix.SizeofNlMsghdr+4 || size > len(b) {
-				break
-			}
-			typ, body := native.Uint16(b[4:]), b[unix.SizeofNlMsghdr+4:size]
-			if typ>>8 == unix.NFNL_SUBSYS_NFTABLES {
-				if typ&0xff == unix.NFT_MSG_NEWGEN {
-					if pid, name := genAttrs(body); ours && !ownThread(pid) {
-						who = fmt.Sprintf("%s (pid %d)", name, pid)
-					}
-					ours = false
-				} else if attrString(body, 1) == m.table { // in every message but NEWGEN, attribute 1 is the table
-					ours = true
-				}
-			}
-			b = b[min(len(b), (size+3)&^3):]
+		case err != nil:
+			return
+		default:
+			who = m.read(buf[:n])
 		}
 		if who == "" {
 			continue
 		}
+		// More that comes now is part of the same burst. hit looks at everything, so what it says does not matter.
 		m.f.SetReadDeadline(time.Now().Add(settle))
-		if _, err := m.f.Read(buf); err == nil || !os.IsTimeout(err) {
-			// More is coming; it is part of the same burst. What it says does not matter: hit looks at everything.
-			for err == nil {
-				_, err = m.f.Read(buf)
+		for err = nil; err == nil; {
+			n, err = m.f.Read(buf)
+			if err == nil {
+				m.read(buf[:n])
 			}
 		}
 		m.f.SetReadDeadline(time.Time{})
 		m.hit(who)
-		who, ours = "", false
 	}
 }
 

@@ -67,6 +67,15 @@ func settled(name string) request {
 	return request{what: "state of " + name, typ: unix.RTM_GETLINK, body: linkBody(0, 0, 0).str(unix.IFLA_IFNAME, name).b}
 }
 
+// Replug puts a link that is there back into its bridge, and lets both carry packets.
+func (k *Real) Replug(name, bridge string) error {
+	k.mu.Lock()
+	index := k.bridgeIx[bridge]
+	k.mu.Unlock()
+	return k.host.do(request{what: fmt.Sprintf("put link %s into bridge %s", name, bridge), typ: unix.RTM_NEWLINK,
+		body: linkBody(0, unix.IFF_UP, unix.IFF_UP).str(unix.IFLA_IFNAME, name).u32(unix.IFLA_MASTER, uint32(index)).b}, settled(name), settled(bridge))
+}
+
 // oneQueue keeps a link small: the kernel would else make a queue for every processor.
 func oneQueue(b *body) { b.u32(unix.IFLA_NUM_TX_QUEUES, 1).u32(unix.IFLA_NUM_RX_QUEUES, 1) }
 
