@@ -35,8 +35,6 @@ type Manager struct {
 
 	mu sync.Mutex // guards what follows; never held while the kernel or the disk works
 	tables
-	watch []*kernel.Monitor
-	retry bool // an audit is due
 }
 
 // facts are found out by Open and never change.
@@ -52,6 +50,8 @@ type tables struct {
 	names map[string]string // name → ID
 	conts map[string]*attached
 	want  plan.Rules
+	watch []*kernel.Monitor
+	retry bool // an audit is due
 }
 
 // state is a network with what is derived from its record.

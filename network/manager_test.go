@@ -149,13 +149,13 @@ func TestCreateTakesBackOnFailure(t *testing.T) {
 func TestDamagedRecordIsSetAside(t *testing.T) {
 	dir, k := t.TempDir(), kernel.NewFake()
 	m := fakeManager(t, dir, k)
-	n, err := m.Create(bg, spec("a"))
+	n, err := m.Create(bg, spec("damaged"))
 	ok(t, err)
 	m.Close()
 	path := filepath.Join(dir, "root", "networks", n.ID+".json")
 	ok(t, os.WriteFile(path, []byte("{"), 0o600))
 	m = fakeManager(t, dir, k)
-	if _, err := m.Resolve(bg, "a"); !errs.Is(err, errs.NotFound) {
+	if _, err := m.Resolve(bg, "damaged"); !errs.Is(err, errs.NotFound) {
 		t.Fatal(err)
 	}
 	if _, err := os.Stat(path + ".damaged"); err != nil {
