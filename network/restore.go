@@ -115,12 +115,16 @@ func (m *Manager) unheld(b model.PortBinding, eps []*endpoint) []bound {
 // Audit compares the kernel with what should be and repairs it: bridges, links of containers that are gone, the packet
 // filter. It is the same work at start, after trouble and when asked; each repair is reported.
 func (m *Manager) Audit(context.Context) error {
-	_, err := m.audit()
-	return err
+	_, err := m.auditLinks()
+	if m.cfg.NoRules {
+		return err
+	}
+	_, rules := m.auditRules()
+	return errors.Join(err, rules)
 }
 
-// audit names what it repaired.
-func (m *Manager) audit() (repaired []string, failed error) {
+// auditLinks is the part of bridges and links. It names what it repaired.
+func (m *Manager) auditLinks() (repaired []string, failed error) {
 	m.mu.Lock()
 	var nets []*state
 	bridges, plugs := map[string]bool{}, map[string]plugged{}
@@ -159,14 +163,7 @@ func (m *Manager) audit() (repaired []string, failed error) {
 			failed = errors.Join(failed, m.k.RemoveLink(name))
 		}
 	}
-	if m.cfg.NoRules {
-		return repaired, failed
-	}
-	changed, err := m.auditRules()
-	if changed {
-		repaired = append(repaired, "packet filter table "+m.cfg.Bridge.Table)
-	}
-	return repaired, errors.Join(failed, err)
+	return repaired, failed
 }
 
 // plugged is a link as it should be.
@@ -262,7 +259,7 @@ func (m *Manager) startWatch() {
 		return
 	}
 	links, err := kernel.WatchLinks(m.wanted, func(who string) {
-		repaired, err := m.audit()
+		repaired, err := m.auditLinks()
 		if err != nil {
 			m.log.Error("the links of containers cannot be repaired", "error", err)
 			m.auditLater()

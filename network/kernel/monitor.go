@@ -4,11 +4,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -50,11 +52,16 @@ func WatchLinks(wanted func(name string) (is, plug bool), hit func(who string)) 
 		}
 		up := native.Uint32(b[8:])&unix.IFF_UP != 0
 		b = b[unix.SizeofIfInfomsg:]
-		is, plug := wanted(attrString(b, unix.IFLA_IFNAME))
-		if is && (typ == unix.RTM_DELLINK || !up || plug && attrString(b, unix.IFLA_MASTER) == "") {
-			return "another program"
+		name := attrString(b, unix.IFLA_IFNAME)
+		is, plug := wanted(name)
+		if !is || typ == unix.RTM_NEWLINK && up && !(plug && attrString(b, unix.IFLA_MASTER) == "") {
+			return ""
 		}
-		return ""
+		// The event may be an old one, of a link that was just being made: what counts is how it is now.
+		if l, err := netlink.LinkByName(name); err == nil && l.Attrs().Flags&net.FlagUp != 0 && !(plug && l.Attrs().MasterIndex == 0) {
+			return ""
+		}
+		return "another program"
 	})
 }
 
