@@ -313,15 +313,15 @@ func (m *Manager) Files(f NameFiles) (hosts, resolvConf []byte, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	own, ipv6 := ownEntries(f, eps)
 	conf, err := resolv.Merge(m.containerConf(), set)
 	if err != nil {
 		return nil, nil, err
 	}
-	return resolv.Hosts(ipv6, extra, own), conf.Text(m.needsNames(eps, f.Names)), nil
+	// The loopback has ::1 in every container, so localhost is both, as people know it from Docker.
+	return resolv.Hosts(true, extra, ownEntries(f, eps)), conf.Text(m.needsNames(eps, f.Names)), nil
 }
 
-func ownEntries(f NameFiles, eps []*endpoint) (own []resolv.Entry, ipv6 bool) {
+func ownEntries(f NameFiles, eps []*endpoint) (own []resolv.Entry) {
 	for text, names := range f.Links {
 		if a, err := netip.ParseAddr(text); err == nil {
 			own = append(own, resolv.Entry{Addr: a, Names: names})
@@ -338,9 +338,8 @@ func ownEntries(f NameFiles, eps []*endpoint) (own []resolv.Entry, ipv6 bool) {
 				own = append(own, resolv.Entry{Addr: a.Addr(), Names: names})
 			}
 		}
-		ipv6 = ipv6 || e.IPv6.IsValid()
 	}
-	return own, ipv6
+	return own
 }
 
 // containerConf is the host's resolv.conf as far as it is of use in a container: systemd-resolved has the real servers
