@@ -15,6 +15,7 @@ import (
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/runtime/spec/logopts"
+	"github.com/shoalhq/shoal/runtime/spec/logrecord"
 )
 
 // rotating is a log file with a bound: PATH is written, PATH.1 is the one before, and so on; with compression PATH.1.gz.
@@ -104,12 +105,15 @@ func (r *rotating) rotate() error {
 	}
 	name := func(n int) string { return r.path + "." + strconv.Itoa(n) }
 	last := r.limit.MaxFile - 1
-	for _, ext := range []string{"", ".gz"} {
-		if err := os.Remove(name(last) + ext); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		for n := last - 1; n >= 1; n-- {
-			if err := os.Rename(name(n)+ext, name(n+1)+ext); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	for n := last; n >= 1; n-- {
+		for _, ext := range []string{".gz", ""} { // of one number the compressed one is older
+			err := error(nil)
+			if n == last {
+				err = os.Remove(name(n) + ext)
+			} else {
+				err = os.Rename(name(n)+ext, name(n+1)+ext)
+			}
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err
 			}
 		}
@@ -147,8 +151,8 @@ func (r *rotating) close() error {
 	return r.f.Close()
 }
 
-// Compress replaces path by path.gz. The gzip header's comment says which inode it was, so that a reader who follows
-// knows where it stood.
+// Compress replaces path by path.gz. The gzip header's comment says which file it was, so that a reader who follows knows
+// where it stood.
 func Compress(path string) error {
 	in, err := os.Open(path)
 	if err != nil {
@@ -167,7 +171,7 @@ func Compress(path string) error {
 	defer out.Close()
 	z, _ := gzip.NewWriterLevel(out, gzip.BestSpeed)
 	z.Header.ModTime = st.ModTime()
-	z.Header.Comment = InodeMark + strconv.FormatUint(st.Sys().(*syscall.Stat_t).Ino, 10)
+	z.Header.Comment = logrecord.Identity{Inode: st.Sys().(*syscall.Stat_t).Ino, Size: st.Size(), Mtime: st.ModTime().UnixNano()}.String()
 	_, err = io.Copy(z, in)
 	if cerr := z.Close(); err == nil {
 		err = cerr
@@ -181,6 +185,3 @@ func Compress(path string) error {
 	}
 	return os.Remove(path)
 }
-
-// InodeMark begins the comment of a compressed log.
-const InodeMark = "inode "

@@ -7,11 +7,16 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
@@ -19,17 +24,15 @@ import (
 	"github.com/shoalhq/shoal/runtime/spec/logrecord"
 )
 
-// inodeMark begins the gzip comment of a compressed log (runtime/logs writes it).
-const inodeMark = "inode "
-
 func unixNano(n int64) time.Time { return time.Unix(0, n) }
 
 // piece is one file of the log, open.
 type piece struct {
 	f       *os.File
 	zipped  bool
-	inode   uint64 // of the file when it was written
-	number  int    // 0 is the one being written
+	inode   uint64             // of this file
+	id      logrecord.Identity // of the log, also when this file is its compressed form
+	number  int                // 0 is the one being written
 	size    int64
 	changed time.Time
 }
@@ -66,67 +69,130 @@ func newReader(src Source, opts model.LogOptions, emit func(model.LogEntry) erro
 }
 
 func (r *reader) close() {
-	for _, p := range r.pieces {
-		p.f.Close()
-	}
+	closeAll(r.pieces)
 	if r.watch != nil {
 		r.watch.close()
 	}
 }
 
-// maxPieces bounds the search for rotated files; the number is the user's option max-file.
-const maxPieces = 10000
-
-// open opens all files of the log, as of one moment: when a rotation comes between, it starts anew.
-func (r *reader) open() error {
-	for try := 0; ; try++ {
-		pieces, err := openAll(r.src.Path)
-		if err != nil {
-			return err
-		}
-		if len(pieces) == 0 || sameInode(r.src.Path, pieces[len(pieces)-1].inode) || try == 20 {
-			r.pieces = pieces
-			return nil
-		}
-		for _, p := range pieces {
-			p.f.Close()
-		}
-	}
+// open opens all files of the log.
+func (r *reader) open() (err error) {
+	r.pieces, err = openAll(r.src.Path)
+	return err
 }
 
+// openAll opens all files of the log as of one moment, oldest first: names move up by one in a rotation, so what was
+// opened counts only when the names still mean the same files afterwards. Every such moment is sound, also one in the
+// middle of a rotation: a number may be missing, but no file is.
 func openAll(path string) ([]*piece, error) {
-	var list []*piece
-	for n := 0; n < maxPieces; n++ {
-		name := path
-		if n > 0 {
-			name += "." + strconv.Itoa(n)
-		}
-		p, err := openPiece(name, n)
-		if errors.Is(err, fs.ErrNotExist) {
-			if n == 0 { // between the rename of the full file and the making of the new one, or no log at all
-				continue
-			}
-			break
-		}
+	for {
+		names, err := listFiles(path)
 		if err != nil {
-			for _, p := range list {
-				p.f.Close()
-			}
 			return nil, errs.Wrap(err, "open the log")
 		}
-		list = append([]*piece{p}, list...)
+		list, complete, err := openFiles(path, names)
+		if err != nil {
+			return nil, errs.Wrap(err, "open the log")
+		}
+		if again, err := listFiles(path); err == nil && complete && maps.Equal(again, names) {
+			return list, nil
+		}
+		closeAll(list)
 	}
-	return list, nil
 }
 
-// openPiece opens a file, or its compressed form.
-func openPiece(name string, n int) (*piece, error) {
-	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-	zipped := false
-	if errors.Is(err, fs.ErrNotExist) && n > 0 {
-		f, err = os.OpenFile(name+".gz", os.O_RDONLY|syscall.O_NOFOLLOW, 0)
-		zipped = true
+// listFiles gives the inodes of the log's files by name.
+func listFiles(path string) (map[string]uint64, error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	all, err := dir.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]uint64{}
+	for _, name := range all {
+		if _, _, ok := fileNumber(filepath.Base(path), name); !ok {
+			continue
+		}
+		var st unix.Stat_t
+		if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil {
+			files[name] = st.Ino
+		}
+	}
+	return files, nil
+}
+
+// fileNumber says which of the log's files a name is: 0 is the one being written.
+func fileNumber(base, name string) (n int, zipped, ok bool) {
+	rest, ok := strings.CutPrefix(name, base)
+	if !ok || rest == "" {
+		return 0, false, ok
+	}
+	rest, zipped = strings.CutSuffix(rest, ".gz")
+	digits, ok := strings.CutPrefix(rest, ".")
+	n, err := strconv.Atoi(digits)
+	return n, zipped, ok && err == nil && n > 0 && strconv.Itoa(n) == digits
+}
+
+// openFiles opens the named files, oldest first; complete is false when one was gone or another by then.
+func openFiles(path string, names map[string]uint64) (list []*piece, complete bool, err error) {
+	complete = true
+	for name, inode := range names {
+		n, zipped, _ := fileNumber(filepath.Base(path), name)
+		p, err := openPiece(filepath.Join(filepath.Dir(path), name), n, zipped)
+		if errors.Is(err, fs.ErrNotExist) {
+			complete = false
+			continue
+		}
+		if err != nil {
+			closeAll(list)
+			return nil, false, err
+		}
+		list = append(list, p)
+		complete = complete && p.inode == inode
+	}
+	slices.SortFunc(list, func(a, b *piece) int {
+		if a.number != b.number {
+			return b.number - a.number
+		}
+		if a.zipped { // of one number, the compressed one is older: the other took its place after a crash in a rotation
+			return -1
+		}
+		return 1
+	})
+	return withoutTwins(list), complete, nil
+}
+
+// withoutTwins leaves out the compressed forms of files that are there as they were, too.
+func withoutTwins(list []*piece) []*piece {
+	plain := map[logrecord.Identity]bool{}
+	for _, p := range list {
+		plain[p.id] = plain[p.id] || !p.zipped
+	}
+	return slices.DeleteFunc(list, func(p *piece) bool {
+		twin := p.zipped && plain[p.id]
+		if twin {
+			p.f.Close()
+		}
+		return twin
+	})
+}
+
+func closeAll(list []*piece) {
+	for _, p := range list {
+		p.f.Close()
+	}
+}
+
+// openPiece opens one file of the log.
+func openPiece(name string, n int, zipped bool) (*piece, error) {
+	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -136,15 +202,20 @@ func openPiece(name string, n int) (*piece, error) {
 		return nil, err
 	}
 	p := &piece{f: f, zipped: zipped, number: n, size: st.Size(), changed: st.ModTime(), inode: st.Sys().(*syscall.Stat_t).Ino}
+	p.id = identity(st)
 	if zipped {
-		p.inode = 0
+		p.id = logrecord.Identity{}
 		if z, err := gzip.NewReader(f); err == nil {
-			p.inode, _ = strconv.ParseUint(strings.TrimPrefix(z.Comment, inodeMark), 10, 64)
+			p.id, _ = logrecord.ParseIdentity(z.Comment)
 			p.changed = z.ModTime.Add(time.Second) // its resolution is a second
 		}
 		f.Seek(0, io.SeekStart)
 	}
 	return p, nil
+}
+
+func identity(st fs.FileInfo) logrecord.Identity {
+	return logrecord.Identity{Inode: st.Sys().(*syscall.Stat_t).Ino, Size: st.Size(), Mtime: st.ModTime().UnixNano()}
 }
 
 func sameInode(path string, inode uint64) bool {
@@ -226,9 +297,7 @@ func (r *reader) seekTail() error {
 
 // drop forgets the first n pieces.
 func (r *reader) drop(n int) {
-	for _, p := range r.pieces[:n] {
-		p.f.Close()
-	}
+	closeAll(r.pieces[:n])
 	r.pieces = r.pieces[n:]
 }
 
@@ -398,25 +467,17 @@ func (r *reader) after(p *piece) (*piece, error) {
 	if err != nil {
 		return nil, err
 	}
-	from := -1
-	for i, q := range list {
-		if q.inode == p.inode {
-			from = i
-		}
+	id := p.id
+	if st, err := p.f.Stat(); err == nil && !p.zipped { // it grew since it was opened
+		id = identity(st)
 	}
-	if from < 0 && len(list) > 0 && list[len(list)-1].number != 0 {
-		from = len(list) - 1 // the new file is not there yet
-	}
+	from := slices.IndexFunc(list, func(q *piece) bool { return q.id == id })
 	// Not found: it was deleted, so everything that is left is newer.
 	if from+1 >= len(list) {
-		for _, q := range list {
-			q.f.Close()
-		}
+		closeAll(list)
 		return nil, nil
 	}
-	for _, q := range append(list[:from+1:from+1], r.pieces...) {
-		q.f.Close()
-	}
+	closeAll(append(list[:from+1:from+1], r.pieces...))
 	r.pieces = list[from+1:]
 	for len(r.pieces) > 1 && r.pieces[0].zipped { // compressed already: whole, so it needs no following
 		if err := r.readWhole(context.Background(), r.pieces[0]); err != nil {

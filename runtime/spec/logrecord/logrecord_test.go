@@ -70,3 +70,13 @@ func TestPiecesJoinToTheWhole(t *testing.T) {
 		}
 	})
 }
+
+func TestIdentity(t *testing.T) {
+	want := Identity{Inode: 12, Size: 34, Mtime: 56}
+	if got, ok := ParseIdentity(want.String()); !ok || got != want {
+		t.Fatal(got, ok)
+	}
+	if _, ok := ParseIdentity("made by gzip"); ok {
+		t.Fatal("nonsense was read")
+	}
+}
