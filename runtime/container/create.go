@@ -105,11 +105,28 @@ func (c *creation) load() error {
 	if err := spec.Validate(c.spec); err != nil {
 		return err
 	}
+	if err := c.checkProcess(); err != nil {
+		return err
+	}
 	if err := checkLabels(c.spec.Process, c.spec.Linux.MountLabel); err != nil {
 		return err
 	}
 	c.opts.Rootless = c.opts.Rootless || os.Geteuid() != 0
 	return c.checkRoot()
+}
+
+// checkProcess stands something in for a process that is not there: such a container can be created, not started.
+func (c *creation) checkProcess() error {
+	if c.spec.Process == nil {
+		if !c.gated {
+			return errs.New(errs.Invalid, "config.json: process: is missing, there is nothing to run")
+		}
+		c.spec.Process = &specs.Process{Cwd: "/"}
+	}
+	if lost := privilege.Ungrantable(c.spec.Process.Capabilities); len(lost) > 0 {
+		c.rt.warn("capabilities %v are unknown here or not the runtime's own: the container goes without", lost)
+	}
+	return nil
 }
 
 // checkLabels refuses labels of security modules that this host does not run, before anything is made.

@@ -24,6 +24,9 @@ func (r *Runtime) ExecProcess(id string) (*specs.Process, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.Process == nil {
+		cfg.Process = &specs.Process{Cwd: "/"}
+	}
 	p := *cfg.Process
 	p.Args, p.Terminal, p.ConsoleSize = nil, false, nil
 	return &p, nil
@@ -65,6 +68,9 @@ func (e *execution) run() (*Process, error) {
 	var err error
 	if e.spec, err = e.config(); err != nil {
 		return nil, err
+	}
+	if e.spec.Process == nil {
+		e.spec.Process = &specs.Process{}
 	}
 	if err := checkLabels(e.opts.Process, ""); err != nil {
 		return nil, err

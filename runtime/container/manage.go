@@ -154,6 +154,13 @@ func (r *Runtime) Start(id string) error {
 	if status := h.status(); status != specs.StateCreated {
 		return h.wrongState("start", status)
 	}
+	cfg, err := h.config()
+	if err != nil {
+		return err
+	}
+	if cfg.Process == nil {
+		return errs.New(errs.Invalid, "start container %q: its configuration has no process to run", id)
+	}
 	conn, err := h.connectGate()
 	if err != nil {
 		return err
@@ -169,9 +176,8 @@ func (r *Runtime) Start(id string) error {
 		return err
 	}
 	os.Remove(filepath.Join(h.dir.Path(), state.StartSocket))
-	cfg, err := h.config()
-	if err != nil || cfg.Hooks == nil {
-		return err
+	if cfg.Hooks == nil {
+		return nil
 	}
 	if err := hooks.RunAll("poststart", cfg.Hooks.Poststart, h.ociState(specs.StateRunning)); err != nil {
 		r.warn("%v", err)

@@ -198,7 +198,7 @@ func openSources(cfg *specs.Spec, userNS bool) (*sources, error) {
 			s.close()
 			return nil, errs.New(errs.Unsupported, "mount on %s: id mappings are for bind mounts only", m.Destination)
 		}
-		if t.Bind && (mapped || t.Shared || userNS && os.Geteuid() == 0) {
+		if t.Bind && (mapped || userNS && os.Geteuid() == 0) {
 			f, err := openSource(cfg, &m, t, mapped)
 			if err != nil {
 				s.close()

@@ -99,8 +99,10 @@ func (p *initProcess) run() error {
 		return err
 	}
 	completeEnv(p.cfg.Process)
-	if p.program, err = lookPath(p.cfg.Process); err != nil {
-		return &programError{err}
+	if len(p.cfg.Process.Args) > 0 { // a container may be created, but not started, without a process
+		if p.program, err = lookPath(p.cfg.Process); err != nil {
+			return &programError{err}
+		}
 	}
 	if p.cfg.Gate != 0 {
 		if err := p.waitForStart(); err != nil {
@@ -283,6 +285,9 @@ func (p *initProcess) become() error {
 		return err
 	}
 	caps, _ := privilege.ParseCaps(process.Capabilities)
+	if _, err := caps.Limit(); err != nil {
+		return err
+	}
 	cwdErr := enter(process.Cwd)
 	privilege.Umask(&process.User)
 	first := uint(3 + p.cfg.PreserveFDs)

@@ -3,6 +3,7 @@ package privilege
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -84,6 +85,38 @@ var lastCap = sync.OnceValue(func() int {
 	}
 	return last
 })
+
+// Limit leaves out what this process does not have itself, so cannot grant; the specification wants a warning for it, not
+// an error. It returns what was left out.
+func (c *Caps) Limit() (uint64, error) {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return 0, fmt.Errorf("read the runtime's own capabilities: %w", err)
+	}
+	have := uint64(data[0].Permitted) | uint64(data[1].Permitted)<<32
+	lost := (c.Bounding | c.Effective | c.Permitted | c.Inheritable | c.Ambient) &^ have
+	for _, set := range []*uint64{&c.Bounding, &c.Effective, &c.Permitted, &c.Inheritable, &c.Ambient} {
+		*set &= have
+	}
+	return lost, nil
+}
+
+// Ungrantable names the capabilities of the configuration that this process cannot grant: unknown, or not its own.
+func Ungrantable(c *specs.LinuxCapabilities) []string {
+	caps, names := ParseCaps(c)
+	lost, err := caps.Limit()
+	if err != nil {
+		return names
+	}
+	for i, n := range capNames {
+		if lost&(1<<i) != 0 {
+			names = append(names, "CAP_"+n)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
 
 // dropBounding takes all capabilities out of the bounding set which the container must never gain.
 func (c *Caps) dropBounding() error {

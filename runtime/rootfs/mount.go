@@ -130,6 +130,10 @@ func (b *Builder) bind(m *Mount, o mountOptions) error {
 		if tree, err = cloneTree(unix.AT_FDCWD, m.Source, o.recursive); err != nil {
 			return fmt.Errorf("open the source %s: %w", m.Source, err)
 		}
+	} else if again, err := cloneTree(tree, "", true); err == nil {
+		// Cloned once more (6.15 and newer allow it), the mount is numbered in the order of the configuration.
+		unix.Close(tree)
+		tree = again
 	}
 	dest, err := b.bindDest(tree, m)
 	if err != nil {

@@ -60,6 +60,9 @@ const openPath = unix.O_PATH | unix.O_CLOEXEC
 // Begin cuts the mount namespace off from the host's and attaches the root.
 func Begin(cfg Config) (*Builder, error) {
 	b := &Builder{cfg: cfg, null: -1, emptyDir: -1}
+	if err := b.openShared(); err != nil {
+		return nil, err
+	}
 	propagation := uintptr(unix.MS_SLAVE)
 	if cfg.Propagation == "private" || cfg.Propagation == "rprivate" {
 		propagation = unix.MS_PRIVATE
@@ -80,6 +83,23 @@ func Begin(cfg Config) (*Builder, error) {
 	}
 	b.root = tree
 	return b, nil
+}
+
+// openShared opens the sources of bind mounts that ask to stay peers of the host's mounts, while they still are.
+func (b *Builder) openShared() error {
+	for i := range b.cfg.Mounts {
+		m := &b.cfg.Mounts[i]
+		t := BindOf(m.Type, m.Options)
+		if !t.Bind || !t.Shared || m.Tree != 0 {
+			continue
+		}
+		tree, err := cloneTree(unix.AT_FDCWD, m.Source, t.Recursive)
+		if err != nil {
+			return fmt.Errorf("mount %s: open the source: %w", describe(m), err)
+		}
+		m.Tree = tree
+	}
+	return nil
 }
 
 func (b *Builder) rootTree() (int, error) {

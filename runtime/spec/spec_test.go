@@ -55,7 +55,6 @@ var changes = []change{
 	{"ociVersion: is missing", func(s *specs.Spec) { s.Version = "" }},
 	{"not a version 1.x", func(s *specs.Spec) { s.Version = "2.0.0" }},
 	{"root.path: is missing", func(s *specs.Spec) { s.Root = nil }},
-	{"process: is missing", func(s *specs.Spec) { s.Process = nil }},
 	{"process.args: names no program", func(s *specs.Spec) { s.Process.Args = []string{""} }},
 	{`process.cwd: "x" is not an absolute`, func(s *specs.Spec) { s.Process.Cwd = "x" }},
 	{"contains a zero byte", func(s *specs.Spec) { s.Process.Env = []string{"A=\x00"} }},

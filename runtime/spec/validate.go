@@ -14,8 +14,7 @@ func bad(field, format string, args ...any) error {
 	return errs.New(errs.Invalid, "config.json: %s: %s", field, fmt.Sprintf(format, args...))
 }
 
-// Validate checks what can be checked without the host. create says that a whole container is described, with a process
-// unless it will be given later.
+// Validate checks what can be checked without the host. The process may be missing: it is needed at the start only.
 func Validate(s *specs.Spec) error {
 	for _, check := range []func(*specs.Spec) error{checkVersion, checkRoot, checkProcessOf, checkMounts, checkNamespaces,
 		checkMappings, checkPaths, checkSysctls, checkDevices, checkNames, checkHooks, checkTime} {
@@ -51,7 +50,7 @@ func checkRoot(s *specs.Spec) error {
 
 func checkProcessOf(s *specs.Spec) error {
 	if s.Process == nil {
-		return bad("process", "is missing")
+		return nil // needed by start only
 	}
 	return Process("process", s.Process)
 }
