@@ -15,8 +15,9 @@ import (
 )
 
 // claim takes the pid file and both roots for this process, so that no second daemon works in them. The kernel lets go
-// of the locks when the process ends, however it ends; the files stay open until then.
-func claim(d config.Daemon) (release func(), err error) {
+// of the locks when the process ends, however it ends; the files stay open until then. prepare makes the exec root ready
+// under the locks of the others.
+func claim(d config.Daemon, prepare func(execRoot string) error) (release func(), err error) {
 	var held []*os.File
 	release = func() {
 		for _, f := range held {
@@ -32,7 +33,13 @@ func claim(d config.Daemon) (release func(), err error) {
 		if c.path == "" {
 			continue
 		}
-		f, err := lock(c.path, c.flag)
+		if c.flag == "--exec-root" {
+			err = prepare(d.ExecRoot)
+		}
+		var f *os.File
+		if err == nil {
+			f, err = lock(c.path, c.flag)
+		}
 		if err != nil {
 			for _, f := range held {
 				f.Close()

@@ -36,7 +36,7 @@ func (n *Node) openEngine(ctx context.Context, cfg *config.Config) (*engine.Engi
 	}
 	dns := func() config.DNS { return n.cfg.Load().Network.DNS }
 	return engine.Open(ctx, engine.Config{
-		Root: filepath.Join(cfg.Daemon.DataRoot, "containers"), ExecRoot: cfg.Daemon.ExecRoot, Host: specHost(), Hostname: hostname,
+		Root: cfg.Daemon.DataRoot, ExecRoot: cfg.Daemon.ExecRoot, Host: specHost(), Hostname: hostname,
 		Seccomp: ocispec.SeccompSource{Default: seccomp.GetDefaultProfile, Load: seccomp.LoadProfile}, Log: n.log,
 		InitProgram: runtimePath, ShutdownContainers: cfg.Daemon.StopOnExit,
 	}, engine.Ports{

@@ -48,10 +48,12 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
+func nothing(string) error { return nil }
+
 func TestClaim(t *testing.T) {
 	dir := t.TempDir()
 	d := config.Daemon{Pidfile: dir + "/run/pid", DataRoot: dir + "/data", ExecRoot: dir + "/exec"}
-	release, err := claim(d)
+	release, err := claim(d, nothing)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,12 +66,12 @@ func TestClaim(t *testing.T) {
 		"data root": {Pidfile: dir + "/p2", DataRoot: d.DataRoot, ExecRoot: dir + "/e2"},
 		"exec root": {Pidfile: dir + "/p2", DataRoot: dir + "/d2", ExecRoot: d.ExecRoot},
 	} {
-		if _, err := claim(second); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
+		if _, err := claim(second, nothing); !errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), strconv.Itoa(os.Getpid())) {
 			t.Errorf("same %s: %v", what, err)
 		}
 	}
 	release()
-	if release, err = claim(d); err != nil {
+	if release, err = claim(d, nothing); err != nil {
 		t.Fatalf("after the release: %v", err)
 	}
 	release()

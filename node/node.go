@@ -56,7 +56,7 @@ func Run(cfg config.Config, args []string) error {
 	}
 	sigs := make(chan os.Signal, 8)
 	signal.Notify(sigs, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGUSR1)
-	release, err := claim(cfg.Daemon)
+	release, err := claim(cfg.Daemon, mountExecRoot)
 	if err != nil {
 		return err
 	}

@@ -192,12 +192,16 @@ func TestPublishedPort(t *testing.T) {
 	w := world.New(t)
 	w.Must(w.Docker("run", "-d", "--name", "web", "-p", "127.0.0.1:8088:80", "whoami"))
 	want(t, "port", w.Must(w.Docker("port", "web")), "80/tcp -> 127.0.0.1:8088")
-	resp, err := w.WebClient().Get("http://127.0.0.1:8088/")
-	if err != nil {
-		t.Fatal(err)
-	}
-	body, _ := io.ReadAll(resp.Body)
-	resp.Body.Close()
+	var body []byte
+	eventually(t, "the web server answers", func() bool { // it listens some time after it was started
+		resp, err := w.WebClient().Get("http://127.0.0.1:8088/")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close()
+		body, err = io.ReadAll(resp.Body)
+		return err == nil
+	})
 	id := w.Must(w.Docker("ps", "-q", "--filter", "name=web"))
 	wantIn(t, "answer", string(body), id)
 	r := w.Docker("run", "--rm", "-p", "127.0.0.1:8088:80", "whoami")

@@ -260,6 +260,8 @@ func (w *World) close() {
 		w.Shoal(append([]string{"rm", "-f", "-v"}, ids...)...)
 	}
 	w.StopDaemon()
+	// The exec root's own tmpfs stays until the machine is restarted; a busy one is a leftover.
+	unix.Unmount(w.Dir+"/exec", 0)
 	for _, l := range w.Leftovers() {
 		w.T.Errorf("left behind: %s", l)
 	}
