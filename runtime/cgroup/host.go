@@ -56,7 +56,8 @@ func Detect() (*Host, error) {
 	if err != nil {
 		return nil, errs.Wrap(err, "find the control groups of this host")
 	}
-	own, err := os.ReadFile("/proc/self/cgroup")
+	// Not /proc/self, which is the process's first thread: Spawn may just have moved that one into a container's groups.
+	own, err := os.ReadFile("/proc/thread-self/cgroup")
 	if err != nil {
 		return nil, errs.Wrap(err, "find the control groups of this process")
 	}
