@@ -81,10 +81,16 @@ func (e *execs) get(id string) (*execProcess, error) {
 	return nil, errs.New(errs.NotFound, "no exec %s in this container", id)
 }
 
-// finish refuses more execs and waits until the present ones, whose processes the container's end has killed, are done.
-func (e *execs) finish() {
+// close refuses more execs.
+func (e *execs) close() {
 	e.mu.Lock()
 	e.ended = true
+	e.mu.Unlock()
+}
+
+// finish waits until the present execs, whose processes the container's end has killed, are done.
+func (e *execs) finish() {
+	e.mu.Lock()
 	var live []*execProcess
 	for _, x := range e.live {
 		live = append(live, x)
@@ -117,7 +123,9 @@ func (s *supervisor) startExec(q *spec.Request, conn *os.File, rest []byte) erro
 		s.execs.remove(x, nil)
 		return err
 	}
+	s.life.births.RLock()
 	x.proc, err = s.c.Exec(ExecOptions{ID: q.ExecID, Process: &process, Stdio: p.theirs, Tty: q.Tty, Size: [2]uint{q.Height, q.Width}})
+	s.life.births.RUnlock()
 	p.closeTheirs()
 	if err != nil {
 		p.closeOurs()
@@ -126,16 +134,21 @@ func (s *supervisor) startExec(q *spec.Request, conn *os.File, rest []byte) erro
 	}
 	x.child = follow(x.proc.Pid())
 	x.out = newOutput(&s.buf, newHub(q.Tty, s.clientDropped), nil)
-	x.in = input{once: true, tty: q.Tty, f: p.stdin}
-	answer := encodeLine(spec.Response{Pid: x.proc.Pid()})
-	if master := x.proc.Console(); master != nil {
+	x.in = input{once: true, f: p.stdin}
+	if q.Tty {
+		if x.in.console, err = terminal(x.proc); err != nil {
+			x.child.signal(syscall.SIGKILL)
+			s.execs.remove(x, nil)
+			return err
+		}
 		if q.Height > 0 {
-			resize(master, q.Height, q.Width)
+			resize(x.in.console, q.Height, q.Width)
 		}
 		if q.Stdin {
-			x.in.f = master
+			x.in.f = x.in.console
 		}
 	}
+	answer := encodeLine(spec.Response{Pid: x.proc.Pid()})
 	var cl *client
 	if streams {
 		if cl, err = newClient(x.out.hub, conn, q.Stdout || q.Tty, q.Stderr, true); err == nil {
@@ -145,12 +158,9 @@ func (s *supervisor) startExec(q *spec.Request, conn *os.File, rest []byte) erro
 		conn.Write(answer)
 		conn.Close()
 	}
-	if master := x.proc.Console(); master != nil {
-		x.out.read(master, false)
-	} else {
-		x.out.read(p.stdout, false)
-		x.out.read(p.stderr, true)
-	}
+	x.out.read(x.in.console, false)
+	x.out.read(p.stdout, false)
+	x.out.read(p.stderr, true)
 	go s.followExec(x)
 	if cl != nil {
 		x.in.feed(cl, rest)
@@ -173,6 +183,7 @@ func (s *supervisor) followExec(x *execProcess) {
 	s.events.send(spec.Event{Kind: "exec-exit", ExecID: x.id, Exit: exit})
 	x.out.hub.close()
 	s.execs.remove(x, exit)
+	x.child.close()
 	s.buf.touch()
 }
 

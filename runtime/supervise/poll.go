@@ -20,6 +20,22 @@ func pollable(fd int, name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
+// pollableCopy makes a second, pollable file of what f refers to.
+func pollableCopy(f *os.File) (*os.File, error) {
+	rc, err := f.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd, ferr := -1, error(nil)
+	if err := rc.Control(func(p uintptr) { fd, ferr = unix.FcntlInt(p, unix.F_DUPFD_CLOEXEC, 3) }); err != nil {
+		return nil, err
+	}
+	if ferr != nil {
+		return nil, ferr
+	}
+	return pollable(fd, f.Name())
+}
+
 // child is a process that is waited for without a thread of its own: its pidfd tells when it has ended.
 type child struct {
 	pid    int
@@ -53,6 +69,13 @@ func (c *child) wait() {
 	})
 	if c.err == nil {
 		c.err = err
+	}
+}
+
+// close gives the pidfd back.
+func (c *child) close() {
+	if c.pidfd != nil {
+		c.pidfd.Close()
 	}
 }
 

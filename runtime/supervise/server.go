@@ -244,7 +244,9 @@ func (s *supervisor) signal(sig syscall.Signal, all bool) error {
 	}
 	var err error
 	if all {
+		s.life.births.Lock()
 		err = s.c.Control().Signal(sig, true)
+		s.life.births.Unlock()
 	} else {
 		err = s.init.signal(sig)
 	}
@@ -275,7 +277,10 @@ func (s *supervisor) freeze(on bool) error {
 		}
 		return errs.New(errs.Conflict, "the container is not paused")
 	}
-	if err := s.c.Control().Freeze(on); err != nil {
+	s.life.births.Lock()
+	err := s.c.Control().Freeze(on)
+	s.life.births.Unlock()
+	if err != nil {
 		return err
 	}
 	s.life.mu.Lock()
@@ -285,21 +290,18 @@ func (s *supervisor) freeze(on bool) error {
 }
 
 func (s *supervisor) resize(q *spec.Request) error {
-	var p Process = s.c
+	in := &s.in
 	if q.ExecID != "" {
 		x, err := s.execs.get(q.ExecID)
 		if err != nil {
 			return err
 		}
-		if p = x.proc; p == nil {
-			return errs.New(errs.Conflict, "exec %s is not running", q.ExecID)
-		}
+		in = &x.in
 	}
-	master := p.Console()
-	if master == nil {
+	if in.console == nil {
 		return errs.New(errs.Invalid, "it has no terminal to resize")
 	}
-	if err := resize(master, q.Height, q.Width); err != nil {
+	if err := resize(in.console, q.Height, q.Width); err != nil {
 		return errNotRunning
 	}
 	return nil

@@ -276,8 +276,8 @@ func (c *client) awaitHangup() {
 
 // input is a container's or exec's standard input.
 type input struct {
-	once bool // close it when the first client that sends input ends
-	tty  bool
+	once    bool     // close it when the first client that sends input ends
+	console *os.File // the terminal, when there is one; it is never closed by a client's end
 
 	mu sync.Mutex
 	f  *os.File // nil: closed, or there never was one
@@ -308,7 +308,7 @@ func (in *input) feed(c *client, first []byte) {
 			buf = make([]byte, 4*n)
 		}
 	}
-	if in.once && !in.tty {
+	if in.once && in.console == nil {
 		in.close()
 	}
 }

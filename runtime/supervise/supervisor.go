@@ -53,6 +53,9 @@ type life struct {
 	ended   chan struct{} // closed when exit is there
 
 	answering sync.RWMutex // held for reading while a request is answered
+	// births is held for reading while a process is made: on cgroup v1 a thread of ours is in the container's groups then,
+	// and what freezes or kills all that is in them would freeze or kill this process too.
+	births sync.RWMutex
 }
 
 // run supervises the container in the directory; it returns the exit code of the process.
@@ -118,7 +121,7 @@ func (s *supervisor) create(pick func(*spec.SupervisorConfig) (Runner, error)) e
 		Status: "created", CgroupPaths: s.c.Control().Paths()}
 	s.life.mu.Unlock()
 	s.out = newOutput(&s.buf, newHub(s.cfg.Tty, s.clientDropped), driver)
-	s.in = input{once: s.cfg.StdinOnce, tty: s.cfg.Tty, f: pipes.stdin}
+	s.in = input{once: s.cfg.StdinOnce, f: pipes.stdin}
 	if err := s.openStreams(pipes); err == nil {
 		err = s.saveState()
 	}
@@ -139,24 +142,28 @@ func (s *supervisor) openStreams(p *pipes) error {
 		s.out.read(p.stderr, true)
 		return nil
 	}
-	master := s.c.Console()
-	if master == nil {
-		return errs.New(errs.Internal, "the runtime gave no terminal")
+	var err error
+	if s.in.console, err = terminal(s.c); err != nil {
+		return err
 	}
 	if size := s.cfg.ConsoleSize; size[0] > 0 {
-		resize(master, size[0], size[1])
+		resize(s.in.console, size[0], size[1])
 	}
 	if s.cfg.OpenStdin {
-		fd, err := unix.FcntlInt(master.Fd(), unix.F_DUPFD_CLOEXEC, 3)
-		if err != nil {
-			return err
-		}
-		if s.in.f, err = pollable(fd, "terminal"); err != nil {
-			return err
-		}
+		s.in.f = s.in.console
 	}
-	s.out.read(master, false)
+	s.out.read(s.in.console, false)
 	return nil
+}
+
+// terminal takes the master end of a process' terminal over.
+func terminal(p Process) (*os.File, error) {
+	master := p.Console()
+	if master == nil {
+		return nil, errs.New(errs.Internal, "the runtime gave no terminal")
+	}
+	defer master.Close()
+	return pollableCopy(master)
 }
 
 // start leads from "created" to "running", if the starter wants it.
@@ -198,7 +205,10 @@ func (s *supervisor) finish() {
 	<-s.init.reaped
 	at := time.Now().UTC()
 	control := s.c.Control()
+	s.execs.close()
+	s.life.births.Lock()
 	control.KillAll() // processes of a container without a pid namespace of its own outlive its init
+	s.life.births.Unlock()
 	s.execs.finish()
 	s.out.drain(drainTimeout)
 	exit := &spec.ExitStatus{At: at, OOMKilled: control.OOM().Count() > 0, LogError: s.out.closeLog()}
