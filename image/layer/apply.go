@@ -44,13 +44,14 @@ const (
 type Options struct {
 	Overlay bool     // whiteouts become overlay's (a device 0/0, an opaque mark); else they remove what they name
 	Parents []string // directories beneath, top first, from which directories that the archive only implies get their attributes
+	Implied *Implied // instead of Parents, when they are not there yet: collects those directories; may be nil
 }
 
 // Apply unpacks the archive into dir, which nobody else may write to meanwhile. Entries cannot leave dir, whatever their
 // names and links say. Owners, modes, times and extended attributes are kept; attributes in overlay's own name space are
 // dropped. It stops with errs.Exhausted before the disk is full, and with errs.Invalid at an archive that is none.
 func Apply(ctx context.Context, dir string, r io.Reader, o Options) error {
-	g := &guard{r: r, dir: filepath.Clean(dir), hidden: map[string]bool{}, overlay: o.Overlay}
+	g := &guard{r: r, dir: filepath.Clean(dir), hidden: map[string]bool{}, overlay: o.Overlay, implied: o.Implied}
 	opts := []archive.ApplyOpt{archive.WithFilter(g.entry)}
 	if o.Overlay {
 		opts = append(opts, archive.WithConvertWhiteout(g.whiteout))
@@ -89,6 +90,7 @@ type guard struct {
 	bytes   int64
 	entries int64
 	overlay bool
+	implied *Implied
 	hidden  map[string]bool // where this archive put whiteouts
 }
 
@@ -122,6 +124,9 @@ func (g *guard) room() error {
 // entry sees each header before it is applied.
 func (g *guard) entry(h *tar.Header) (bool, error) {
 	g.entries++
+	if g.implied != nil {
+		g.implied.entry(h)
+	}
 	if g.entries%checkEntries == 0 {
 		if err := g.room(); err != nil {
 			return false, err

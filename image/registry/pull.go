@@ -13,7 +13,6 @@ import (
 	"github.com/moby/moby/api/types/registry"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
@@ -84,6 +83,7 @@ func (o *operation) pull(ctx context.Context, platform string) error {
 	if err := b.layers(ctx, target, platform, m); err != nil {
 		return err
 	}
+	o.cfg.Store.Renew(target.Digest)
 	id, err := o.record(ctx, target)
 	if err != nil {
 		return err
@@ -144,6 +144,8 @@ type document struct {
 	Config        *ocispec.Descriptor  `json:"config"`
 	Layers        []ocispec.Descriptor `json:"layers"`
 	Manifests     []ocispec.Descriptor `json:"manifests"`
+
+	diffIDs []digest.Digest // from the config
 }
 
 // choose follows indexes to the manifest for the platform and fetches that with its config.
@@ -159,7 +161,7 @@ func (b *blobs) choose(ctx context.Context, desc ocispec.Descriptor, match platf
 		return d, errs.New(errs.Invalid, "%s calls itself %q, but came as %q", desc.Digest, d.MediaType, desc.MediaType)
 	}
 	if images.IsManifestType(desc.MediaType) {
-		return d, b.readConfig(ctx, desc, d)
+		return d, b.readConfig(ctx, desc, &d)
 	}
 	if len(d.Manifests) > maxIndexed {
 		return d, errs.New(errs.Invalid, "index %s lists %d images; at most %d make sense", desc.Digest, len(d.Manifests), maxIndexed)
@@ -211,7 +213,7 @@ func candidates(list []ocispec.Descriptor, match platforms.MatchComparer) (fit [
 }
 
 // readConfig checks that the manifest is an image's and fetches its config.
-func (b *blobs) readConfig(ctx context.Context, desc ocispec.Descriptor, d document) error {
+func (b *blobs) readConfig(ctx context.Context, desc ocispec.Descriptor, d *document) error {
 	if d.Config == nil {
 		return errs.New(errs.Invalid, "manifest %s has no config: it is not an image", desc.Digest)
 	}
@@ -230,68 +232,7 @@ func (b *blobs) readConfig(ctx context.Context, desc ocispec.Descriptor, d docum
 	if len(cfg.RootFS.DiffIDs) != len(d.Layers) {
 		return errs.New(errs.Invalid, "manifest %s lists %d layers, its config %d", desc.Digest, len(d.Layers), len(cfg.RootFS.DiffIDs))
 	}
-	return nil
-}
-
-// layers fetches the layers, several at once, and unpacks them.
-func (b *blobs) layers(ctx context.Context, target ocispec.Descriptor, platform string, d document) error {
-	seen := map[digest.Digest]bool{}
-	g, gctx := errgroup.WithContext(ctx)
-	slots := make(chan struct{}, b.settings.Downloads)
-	for _, l := range d.Layers {
-		if seen[l.Digest] {
-			continue
-		}
-		seen[l.Digest] = true
-		there, err := b.have(ctx, l)
-		if err != nil {
-			return err
-		}
-		if there {
-			b.layer(l, "Already exists", 0)
-			continue
-		}
-		b.layer(l, "Pulling fs layer", 0)
-		g.Go(func() error {
-			select {
-			case slots <- struct{}{}:
-			default:
-				b.layer(l, "Waiting", 0)
-				select {
-				case slots <- struct{}{}:
-				case <-gctx.Done():
-					return gctx.Err()
-				}
-			}
-			defer func() { <-slots }()
-			return b.download(gctx, l, nil)
-		})
-	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	return b.cfg.Store.UnpackTarget(ctx, target, platform, func(p model.ImageProgress) {
-		p.ID = shortDigest(p.ID)
-		b.tell(p)
-	})
-}
-
-// download fetches one layer with progress.
-func (b *blobs) download(ctx context.Context, l ocispec.Descriptor, w *watcher) error {
-	if w == nil {
-		w = &watcher{}
-	}
-	w.count = func(n int64) {
-		b.layer(l, "Downloading", n)
-		if n == l.Size {
-			b.layer(l, "Verifying Checksum", 0)
-		}
-	}
-	w.retry = func(d time.Duration) { b.layer(l, fmt.Sprintf("Retrying in %v", d.Round(100*time.Millisecond)), 0) }
-	if err := b.fetch(ctx, l, *w); err != nil {
-		return err
-	}
-	b.layer(l, "Download complete", 0)
+	d.diffIDs = cfg.RootFS.DiffIDs
 	return nil
 }
 

@@ -39,9 +39,9 @@ func textLike(n int, seed uint64) string {
 }
 
 // TestPullSpeed compares a pull of five layers with the bare work: decompress, write, sync with the same cores. The size
-// in megabytes of a layer is SHOAL_PULL_MB, 8 unless told otherwise; then only the order of magnitude counts.
+// in megabytes of a layer is SHOAL_PULL_MB, 4 unless told otherwise; then only the order of magnitude counts.
 func TestPullSpeed(t *testing.T) {
-	size := 8
+	size := 4
 	fmt.Sscan(os.Getenv("SHOAL_PULL_MB"), &size)
 	addr := debian(t, "")
 	ref := addr + "/big:1"
