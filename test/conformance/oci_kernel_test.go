@@ -215,7 +215,7 @@ func writeGolden(t *testing.T, programs []string, results map[string][]string, k
 				count[i]++
 			}
 		}
-		fmt.Fprintf(&b, "%-33s %-6s %-5s %-5s %s\n", name, line[0], line[1], line[2], known[name].reason)
+		b.WriteString(strings.TrimRight(fmt.Sprintf("%-33s %-6s %-5s %-5s %s", name, line[0], line[1], line[2], known[name].reason), " ") + "\n")
 	}
 	head := fmt.Sprintf("# The validation programs of %s v0.9.0 on the reference machine (hybrid cgroups, root without\n"+
 		"# CAP_SYS_RESOURCE, no SELinux, no AppArmor). Passed: shoal-runtime %d, runc %d, crun %d of %d.\n"+
