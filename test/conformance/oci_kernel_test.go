@@ -106,7 +106,8 @@ func buildPrograms(t *testing.T, dir string) []string {
 	return names
 }
 
-// runAll runs the programs, two at a time (they sleep much), with a runtime that has a root of its own.
+// runAll runs the programs, two at a time (they sleep much), with a runtime that has a root of its own. Those about
+// cgroups all use the same one, so they take turns.
 func runAll(t *testing.T, dir, binary string, programs []string, column int, results map[string][]string) {
 	t.Helper()
 	root := t.TempDir()
@@ -116,13 +117,17 @@ func runAll(t *testing.T, dir, binary string, programs []string, column int, res
 		t.Fatal(err)
 	}
 	defer sweep(t, binary, root)
-	var mu sync.Mutex
+	var mu, cgroups sync.Mutex
 	var wait sync.WaitGroup
 	slots := make(chan struct{}, 2)
 	for _, name := range programs {
 		slots <- struct{}{}
 		wait.Go(func() {
 			defer func() { <-slots }()
+			if strings.HasPrefix(name, "linux_cgroups_") {
+				cgroups.Lock()
+				defer cgroups.Unlock()
+			}
 			result, output := runProgram(dir, name, wrapper)
 			mu.Lock()
 			defer mu.Unlock()
