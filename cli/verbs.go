@@ -22,6 +22,7 @@ func verbs() []verb {
 		{name: "context", short: "Manage contexts", group: contextVerbs()},
 		{name: "image", short: "Manage images", group: imageVerbs()},
 		{name: "network", short: "Manage networks", group: networkVerbs()},
+		{name: "registry", short: "Serve images to others", group: registryVerbs()},
 		{name: "system", short: "Manage the engine", group: systemVerbs()},
 		{name: "volume", short: "Manage volumes", group: volumeVerbs()},
 
@@ -113,6 +114,12 @@ func networkVerbs() []verb {
 		{name: "ls", short: "List networks", make: networkLsCommand, aliases: []string{"list"}},
 		{name: "prune", short: "Remove all unused networks", make: networkPruneCommand},
 		{name: "rm", short: "Remove one or more networks", make: networkRmCommand, aliases: []string{"remove"}},
+	}
+}
+
+func registryVerbs() []verb {
+	return []verb{
+		{name: "serve", short: "Serve a container registry", make: registryServeCommand},
 	}
 }
 

@@ -44,6 +44,7 @@ type Node struct {
 	tasks    *task.Manager
 	engine   *engine.Engine
 	api      *server.Server
+	registry *imageRegistry // nil: not served
 }
 
 // Run serves until the process is told to end by SIGTERM or SIGINT. SIGHUP reads the configuration file again; SIGUSR1
@@ -73,6 +74,7 @@ func Run(cfg config.Config, args []string) error {
 	served := n.serve(ls)
 	n.log.Info("the daemon serves the API", "version", version.String(), "hosts", cfg.API.Hosts, "after", time.Since(started).Round(100*time.Microsecond))
 	daemon.SdNotify(false, daemon.SdNotifyReady)
+	go n.preflight(context.Background())
 	n.settle()
 	for sig := range sigs {
 		switch sig {
@@ -143,7 +145,13 @@ func (n *Node) build(ctx context.Context) error {
 	if n.engine, err = n.openEngine(ctx, cfg); err != nil {
 		return err
 	}
+	if o := cfg.Registry.Server; o.Listen != "" {
+		if n.registry, err = startRegistry(o, filepath.Join(cfg.Daemon.DataRoot, "registry"), n.images.Store, n.registryClient(), n.log); err != nil {
+			return err
+		}
+	}
 	n.api = server.New(server.Config{Version: version.Version, Experimental: cfg.Daemon.Experimental, Log: n.log, Backends: n.backends()})
+	n.api.Handle("GET /shoal/doctor", n.serveDoctor)
 	return nil
 }
 
@@ -268,7 +276,7 @@ func (n *Node) shutdown(timeout time.Duration) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = nil // requests that did not end were cut off
 	}
-	return errors.Join(err, n.engine.Close(ctx), n.networks.Close(), n.images.Close())
+	return errors.Join(err, n.registry.close(ctx), n.engine.Close(ctx), n.networks.Close(), n.images.Close())
 }
 
 func closeListeners(ls []net.Listener) {

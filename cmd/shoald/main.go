@@ -16,6 +16,12 @@ import (
 )
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == "registry" {
+		if err := node.Registry(os.Args[2:], os.Stdout); err != nil {
+			fail(err)
+		}
+		return
+	}
 	cfg, act, err := config.Parse(os.Args[1:], os.Stdout)
 	switch {
 	case errors.Is(err, pflag.ErrHelp):

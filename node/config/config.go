@@ -52,17 +52,24 @@ type API struct {
 // Network is about the networks of the host.
 type Network struct {
 	Bridge         string       // name of the default bridge's link, or "none"
-	BIP            netip.Prefix // address and subnet of the default bridge
-	FixedCIDR      netip.Prefix
-	Gateway        netip.Addr
+	IPv4           BridgeRange
+	IPv6           BridgeRange
 	MTU            int
 	Pools          []Pool
 	Publish        Publish
 	DNS            DNS
 	ICC            bool
 	IPForward      bool
-	HostGatewayIPs []netip.Addr
-	NetworkOpts    map[string]map[string]string // driver → options of networks made without any
+	HostGatewayIPs []netip.Addr                 // what host-gateway stands for; empty: the gateways of the container's networks
+	NetworkOpts    map[string]map[string]string // driver → options of networks made without them
+}
+
+// BridgeRange is what one address family of the default bridge has.
+type BridgeRange struct {
+	On        bool         // of IPv6 only: --ipv6
+	Bridge    netip.Prefix // --bip, --bip6: the bridge's address and its subnet
+	FixedCIDR netip.Prefix // part of the subnet that containers get their addresses from
+	Gateway   netip.Addr   // default route of the containers, when it is not the bridge
 }
 
 // Publish is about ports and packet filtering.
@@ -71,7 +78,7 @@ type Publish struct {
 	Filter6        bool       // --ip6tables
 	Masquerade     bool       // --ip-masq
 	DefaultAddress netip.Addr // --ip: host address of published ports that name none
-	UserlandProxy  bool
+	UserlandProxy  bool       // carry in the daemon what the packet filter cannot
 }
 
 // DNS is what containers get unless they say otherwise.
@@ -130,6 +137,18 @@ type Registry struct {
 	MaxConcurrentDownloads int
 	MaxConcurrentUploads   int
 	MaxDownloadAttempts    int
+	Server                 RegistryServer
+}
+
+// RegistryServer is about the built-in registry.
+type RegistryServer struct {
+	Listen    string // address; "" serves none
+	Users     string // file of names and bcrypt passwords; "" lets everybody in
+	Cert      string
+	Key       string
+	Proxy     string // domain of the registry to stand before as a pull-through cache
+	ReadOnly  bool
+	Anonymous bool // let everybody push on an address that others reach
 }
 
 // Default is the configuration of a daemon that was told nothing.
@@ -140,7 +159,7 @@ func Default() Config {
 			ConfigFile: "/etc/shoal/daemon.json", LogLevel: "info", LogFormat: "text", LiveRestore: true, StopTimeout: 15 * time.Second,
 		},
 		API:     API{Group: "shoal"},
-		Network: Network{ICC: true, IPForward: true, Publish: Publish{Filter: true, Filter6: true, Masquerade: true}},
+		Network: Network{ICC: true, IPForward: true, Publish: Publish{Filter: true, Filter6: true, Masquerade: true, UserlandProxy: true}},
 		Container: Container{
 			LogDriver: "local", LogOpts: map[string]string{}, Ulimits: map[string]Ulimit{}, Runtimes: map[string]Runtime{}, DefaultRuntime: "shoal",
 			Defaults: ContainerDefaults{ShmSize: 64 << 20, IPCMode: "private", SeccompProfile: "builtin"},
