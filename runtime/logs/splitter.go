@@ -59,6 +59,9 @@ func (s *Splitter) empty() {
 	}
 }
 
+// Unfinished is what is held back: feed it to a new Splitter first.
+func (s *Splitter) Unfinished() []byte { return s.pend }
+
 // Flush emits an unfinished line at the end of the stream, with a newline, as Docker does.
 func (s *Splitter) Flush(emit func(data []byte, partial bool)) {
 	if len(s.pend) > 0 {

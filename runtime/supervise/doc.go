@@ -23,6 +23,8 @@ import (
 type Runner interface {
 	// Create returns *Failure in the error's chain when the program is to blame, and leaves nothing behind then.
 	Create(o CreateOptions) (Container, error)
+	// Resume gives a container that a Runner of this process made before the process executed itself anew.
+	Resume(dir string, cfg *spec.SupervisorConfig, pid int, saved []byte) Container
 	// Reap kills and removes what a killed supervisor left of the container in the directory.
 	Reap(dir string, cfg *spec.SupervisorConfig) error
 }
@@ -44,6 +46,8 @@ type Container interface {
 	// Exec runs one more process.
 	Exec(o ExecOptions) (Process, error)
 	Control() Control
+	// Save gives what Resume needs; not ok when the container cannot be taken over an execution.
+	Save() (saved []byte, ok bool)
 	// Destroy removes the cgroup and the runtime's own state after the end, or takes a container that never ran back.
 	Destroy() error
 }

@@ -116,6 +116,7 @@ func (s *supervisor) startExec(q *spec.Request, conn *os.File, rest []byte) erro
 	if err != nil {
 		return err
 	}
+	s.calm.work.Add(enoughWork)
 	s.buf.touch()
 	streams := !q.Detach
 	p, err := makePipes(q.Tty, q.Stdin && streams, q.Stdout && streams, q.Stderr && streams)
@@ -132,8 +133,8 @@ func (s *supervisor) startExec(q *spec.Request, conn *os.File, rest []byte) erro
 		s.execs.remove(x, nil)
 		return err
 	}
-	x.child = follow(x.proc.Pid())
-	x.out = newOutput(&s.buf, newHub(q.Tty, s.clientDropped), nil)
+	x.child = followPid(x.proc.Pid(), &s.calm, nil)
+	x.out = newOutput(&s.buf, newHub(q.Tty, s.clientDropped))
 	x.in = input{once: true, f: p.stdin}
 	if q.Tty {
 		if x.in.console, err = terminal(x.proc); err != nil {

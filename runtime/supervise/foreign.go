@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -25,6 +26,7 @@ import (
 type foreign struct {
 	ref  spec.RuntimeRef
 	root string
+	view *os.File // the mount namespace that the runtime's commands run in; nil is this process' own
 }
 
 func newForeign(ref spec.RuntimeRef) (Runner, error) {
@@ -61,7 +63,11 @@ func (f *foreign) command(dir string, stdio [3]*os.File, args ...string) error {
 			files[i] = s
 		}
 	}
-	p, err := os.StartProcess(f.ref.Path, all, &os.ProcAttr{Dir: dir, Env: os.Environ(), Files: files})
+	var p *os.Process
+	err = f.inView(func() (err error) {
+		p, err = os.StartProcess(f.ref.Path, all, &os.ProcAttr{Dir: dir, Env: runtimeEnv(), Files: files})
+		return err
+	})
 	w.Close()
 	if err != nil {
 		return errs.Wrap(err, "start the runtime %s", f.ref.Path)
@@ -86,6 +92,14 @@ func (f *foreign) command(dir string, stdio [3]*os.File, args ...string) error {
 	return classify(errs.New(errs.Internal, "%s %s: %s", filepath.Base(f.ref.Path), args[0], orElse(message, st.String())))
 }
 
+// runtimeEnv is the supervisor's environment without what tunes its own Go program.
+func runtimeEnv() []string {
+	return slices.DeleteFunc(os.Environ(), func(e string) bool {
+		name, _, _ := strings.Cut(e, "=")
+		return name == "GOGC" || name == "GOMEMLIMIT" || name == "GOMAXPROCS"
+	})
+}
+
 func orElse(s, other string) string {
 	if s == "" {
 		return other
@@ -105,27 +119,38 @@ func readSome(r *os.File) string {
 	return string(buf)
 }
 
-// lastError finds the last error in a runtime's JSON log.
+// lastError finds what a runtime's JSON log has of errors: runc and crun write one, others also its causes.
 func lastError(path string) (message string) {
 	data, _ := os.ReadFile(path)
 	for line := range bytes.Lines(data) {
 		var e struct{ Level, Msg string }
 		if json.Unmarshal(line, &e) == nil && (e.Level == "error" || e.Level == "fatal") {
+			if message != "" && !strings.Contains(e.Msg, message) {
+				e.Msg = message + "; " + e.Msg
+			}
 			message = e.Msg
 		}
 	}
 	return message
 }
 
-// classify finds by the words that every runtime uses whether the program was at fault.
+// programWords are how runtimes begin to speak of the container's program: runc (Go's os/exec), crun, youki.
+var programWords = []string{`exec: "`, "exec /", "executable file `", "exec container process", "executable '", "open executable"}
+
+// classify finds by the runtime's words whether the program was at fault.
 func classify(err error) error {
-	text := err.Error()
-	for _, s := range []string{"executable file not found", "no such file or directory"} {
-		if strings.Contains(text, "exec") && strings.Contains(text, s) {
-			return &Failure{Code: errs.ExitNotFound, Err: errs.As(errs.NotFound, err)}
+	text := ""
+	for _, word := range programWords {
+		if _, after, ok := strings.Cut(err.Error(), word); ok && len(after) > len(text) {
+			text = strings.ToLower(word + after)
 		}
 	}
-	if strings.Contains(text, "exec") && strings.Contains(text, "permission denied") {
+	switch {
+	case text == "":
+		return err
+	case strings.Contains(text, "not found"), strings.Contains(text, "no such file or directory"):
+		return &Failure{Code: errs.ExitNotFound, Err: errs.As(errs.NotFound, err)}
+	case strings.Contains(text, "permission denied"), strings.Contains(text, "exec format error"), strings.Contains(text, "is a directory"):
 		return &Failure{Code: errs.ExitNotExecutable, Err: errs.As(errs.Forbidden, err)}
 	}
 	return err
@@ -133,6 +158,9 @@ func classify(err error) error {
 
 func (f *foreign) Create(o CreateOptions) (Container, error) {
 	c := &foreignContainer{f: f, id: o.ID, dir: o.Dir}
+	if err := f.prepare(&o); err != nil {
+		return nil, err
+	}
 	pidFile := filepath.Join(o.Dir, "init.pid")
 	args := []string{"create", "--bundle", o.Dir, "--pid-file", pidFile}
 	console, err := consoleSocket(o.Tty, o.Dir, "console")
@@ -151,7 +179,9 @@ func (f *foreign) Create(o CreateOptions) (Container, error) {
 		c.console, err = console.receive()
 	}
 	if err == nil {
-		c.groups, err = groupsOf(c.pid)
+		var groups *cgroup.Manager
+		groups, err = groupsOf(c.pid)
+		c.groups = groupsThere(groups)
 	}
 	if err != nil {
 		c.Destroy()
@@ -159,6 +189,13 @@ func (f *foreign) Create(o CreateOptions) (Container, error) {
 	}
 	return c, nil
 }
+
+// Resume needs no more than the cgroup; the runtime program keeps its own state.
+func (f *foreign) Resume(dir string, cfg *spec.SupervisorConfig, pid int, saved []byte) Container {
+	return &foreignContainer{f: f, id: cfg.ID, dir: dir, pid: pid, groups: groupsSaved(saved)}
+}
+
+func (c *foreignContainer) Save() ([]byte, bool) { return c.groups.save() }
 
 // Reap kills and deletes by the runtime's own state.
 func (f *foreign) Reap(dir string, cfg *spec.SupervisorConfig) error {
@@ -207,7 +244,7 @@ type foreignContainer struct {
 	id, dir string
 	pid     int
 	console *os.File
-	groups  *cgroup.Manager
+	groups  lazyGroups
 }
 
 func (c *foreignContainer) Pid() int          { return c.pid }
@@ -265,7 +302,7 @@ func (p *foreignProcess) Console() *os.File { return p.console }
 func (c *foreignContainer) Control() Control {
 	return foreignControl{groupControl{c.groups, func(sig syscall.Signal) error {
 		if sig == syscall.SIGKILL {
-			return c.groups.KillAll()
+			return groupControl{groups: c.groups}.KillAll()
 		}
 		return c.f.command(c.dir, [3]*os.File{}, "kill", "--all", c.id, strconv.Itoa(int(sig)))
 	}}, c}

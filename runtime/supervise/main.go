@@ -3,7 +3,7 @@ package supervise
 import (
 	"fmt"
 	"os"
-	"runtime/debug"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -32,6 +32,13 @@ func MainWith(args []string, pick func(*spec.SupervisorConfig) (Runner, error)) 
 		return complain(logs.Compress(args[1]))
 	case len(args) == 2 && args[0] == "--reap":
 		return complain(reap(args[1], pick))
+	case len(args) == 2 && args[0] == "--resume":
+		fd, err := strconv.Atoi(args[1])
+		if err != nil {
+			return complain(err)
+		}
+		quiet()
+		return resume(fd, pick)
 	case len(args) == 1 && args[0] != "" && args[0][0] == '/':
 		return supervise(args[0], pick)
 	}
@@ -58,6 +65,3 @@ func supervise(dir string, pick func(*spec.SupervisorConfig) (Runner, error)) in
 	quiet()
 	return run(dir, hand, pick)
 }
-
-// trimMemory gives back what the start, or a flood of output, needed.
-func trimMemory() { debug.FreeOSMemory() }

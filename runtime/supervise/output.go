@@ -16,40 +16,61 @@ type output struct {
 	hub *hub
 
 	reading sync.WaitGroup
-	files   []*os.File
+	streams []*stream
 
-	mu     sync.Mutex // the log is written by one at a time
-	driver logs.Driver
-	lost   string // the first trouble of the log
+	name     string // of the log driver
+	buffered bool   // it holds output back
+	mu       sync.Mutex
+	driver   logs.Driver // under mu
+	lost     string      // the first trouble of the log, under mu
 }
 
-func newOutput(buf *buffers, h *hub, driver logs.Driver) *output {
-	return &output{buf: buf, hub: h, driver: driver}
+// stream is one of a process' output streams. split and ended belong to its reader.
+type stream struct {
+	f      *os.File
+	stderr bool
+	split  logs.Splitter
+	ended  bool
+}
+
+func newOutput(buf *buffers, h *hub) *output { return &output{buf: buf, hub: h} }
+
+// newOutput is the output of the container's own process, which is logged.
+func (s *supervisor) newOutput(h *hub, driver logs.Driver) *output {
+	o := newOutput(&s.buf, h)
+	o.driver, o.name = driver, s.cfg.Log.Driver
+	o.buffered = s.cfg.Log.Options["mode"] == "non-blocking"
+	return o
 }
 
 // read starts reading a stream to its end.
-func (o *output) read(f *os.File, stderr bool) {
+func (o *output) read(f *os.File, stderr bool) { o.resume(f, stderr, nil) }
+
+// resume is read, with the beginning of a line that was read before.
+func (o *output) resume(f *os.File, stderr bool, part []byte) {
 	if f == nil {
 		return
 	}
-	o.files = append(o.files, f)
+	st := &stream{f: f, stderr: stderr}
+	o.streams = append(o.streams, st)
+	logged := o.driver != nil
 	o.reading.Go(func() {
-		var split logs.Splitter
 		var at time.Time
 		emit := func(data []byte, partial bool) {
 			o.log(logs.Batch{Time: at, Stderr: stderr, Partial: partial, Data: data})
 		}
+		st.split.Feed(part, emit)
 		o.buf.pump(f, func(data []byte) {
 			o.hub.write(stderr, data)
-			if o.driver != nil {
+			if logged {
 				at = time.Now()
-				split.Feed(data, emit)
+				st.split.Feed(data, emit)
 			}
-		})
-		if o.driver != nil {
+		}, func() {
 			at = time.Now()
-			split.Flush(emit)
-		}
+			st.split.Flush(emit)
+			st.ended = true
+		})
 	})
 }
 
@@ -73,14 +94,14 @@ func (o *output) drain(limit time.Duration) {
 		close(done)
 	}()
 	timer := time.AfterFunc(limit, func() {
-		for _, f := range o.files {
-			f.SetReadDeadline(time.Unix(1, 0))
+		for _, st := range o.streams {
+			st.f.SetReadDeadline(time.Unix(1, 0))
 		}
 	})
 	<-done
 	timer.Stop()
-	for _, f := range o.files {
-		f.Close()
+	for _, st := range o.streams {
+		st.f.Close()
 	}
 }
 

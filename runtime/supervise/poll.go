@@ -46,26 +46,35 @@ type child struct {
 	err    error
 }
 
-func follow(pid int) *child {
+// followPid waits for a child; ended, when not nil, is called with calm held for reading when it has ended.
+func followPid(pid int, calm *calm, ended func()) *child {
 	c := &child{pid: pid, reaped: make(chan struct{})}
 	if fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK); err == nil {
 		c.pidfd = os.NewFile(uintptr(fd), "pidfd")
 		c.rc, _ = c.pidfd.SyscallConn()
 	}
-	go c.wait()
+	go c.wait(calm, ended)
 	return c
 }
 
-func (c *child) wait() {
+func (c *child) wait(calm *calm, ended func()) {
 	defer close(c.reaped)
 	if c.rc == nil {
 		_, c.err = wait4(c.pid, &c.ws, 0)
 		return
 	}
 	err := c.rc.Read(func(uintptr) bool {
+		calm.RLock()
+		defer calm.RUnlock()
 		var got int
 		got, c.err = wait4(c.pid, &c.ws, unix.WNOHANG)
-		return got != 0 || c.err != nil
+		if got == 0 && c.err == nil {
+			return false
+		}
+		if ended != nil {
+			ended()
+		}
+		return true
 	})
 	if c.err == nil {
 		c.err = err
@@ -124,6 +133,17 @@ type buffers struct {
 	free  [][]byte
 	armed atomic.Bool
 	trim  func()
+	calm  *calm
+}
+
+// calm is held for reading by whoever is at work, so that whoever holds it for writing knows that nobody is.
+type calm struct {
+	sync.RWMutex
+	work    atomic.Int64 // done since the process was executed
+	talking atomic.Int64 // connections with a request, or with clients
+	ending  bool         // the init process has ended
+	oomFD   int
+	oomSeen uint64
 }
 
 func (b *buffers) get() []byte {
@@ -169,17 +189,20 @@ func (b *buffers) touch() {
 	}
 }
 
-// pump reads a container's stream to its end and hands every piece to sink. A buffer is held only while there is data.
-func (b *buffers) pump(f *os.File, sink func(data []byte)) {
+// pump reads a container's stream to its end, hands every piece to sink and calls end. A buffer is held only while there
+// is data.
+func (b *buffers) pump(f *os.File, sink func(data []byte), end func()) {
 	rc, err := f.SyscallConn()
 	if err != nil {
+		end()
 		return
 	}
 	var buf []byte
 	for {
-		var n int
+		n, held := 0, false
 		var rerr error
 		err := rc.Read(func(fd uintptr) bool {
+			b.calm.RLock()
 			if buf == nil {
 				buf = b.get()
 			}
@@ -187,15 +210,24 @@ func (b *buffers) pump(f *os.File, sink func(data []byte)) {
 			if rerr == unix.EAGAIN {
 				b.put(buf)
 				buf = nil
+				b.calm.RUnlock()
 				return false
 			}
+			held = true
 			return true
 		})
-		if err != nil || rerr != nil && rerr != unix.EINTR || rerr == nil && n == 0 { // a terminal ends with EIO
-			break
-		}
-		if n > 0 {
+		more := err == nil && (rerr == unix.EINTR || rerr == nil && n > 0) // a terminal ends with EIO
+		if more && n > 0 {
 			sink(buf[:n])
+		}
+		if !more {
+			end()
+		}
+		if held {
+			b.calm.RUnlock()
+		}
+		if !more {
+			break
 		}
 	}
 	if buf != nil {

@@ -1,10 +1,12 @@
 package supervise
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -41,7 +43,12 @@ func (native) Create(o CreateOptions) (Container, error) {
 		rt.Delete(o.ID, true)
 		return nil, err
 	}
-	return &nativeContainer{nativeProcess: nativeProcess{p}, rt: rt, id: o.ID, groups: groups}, nil
+	return &nativeContainer{nativeProcess: nativeProcess{p}, rt: rt, id: o.ID, groups: groupsThere(groups)}, nil
+}
+
+func (native) Resume(dir string, cfg *spec.SupervisorConfig, pid int, saved []byte) Container {
+	return &nativeContainer{nativeProcess: nativeProcess{&container.Process{ID: cfg.ID, Pid: pid}},
+		rt: container.Open(filepath.Join(dir, stateDir)), id: cfg.ID, groups: groupsSaved(saved)}
 }
 
 // Reap deletes the container by force; what was never created needs nothing.
@@ -70,8 +77,40 @@ type nativeContainer struct {
 	nativeProcess
 	rt     *container.Runtime
 	id     string
-	groups *cgroup.Manager
+	groups lazyGroups
 }
+
+// lazyGroups finds the container's cgroup when it is first needed: an idle supervisor never looks at it.
+type lazyGroups func() (*cgroup.Manager, error)
+
+func groupsThere(m *cgroup.Manager) lazyGroups {
+	return func() (*cgroup.Manager, error) { return m, nil }
+}
+
+func groupsSaved(saved []byte) lazyGroups {
+	return sync.OnceValues(func() (*cgroup.Manager, error) {
+		var state cgroup.State
+		if err := json.Unmarshal(saved, &state); err != nil {
+			return nil, err
+		}
+		host, err := cgroup.Detect()
+		if err != nil {
+			return nil, err
+		}
+		return host.Load(state)
+	})
+}
+
+func (l lazyGroups) save() ([]byte, bool) {
+	m, err := l()
+	if err != nil {
+		return nil, false
+	}
+	data, err := json.Marshal(m.State())
+	return data, err == nil
+}
+
+func (c *nativeContainer) Save() ([]byte, bool) { return c.groups.save() }
 
 func (c *nativeContainer) Start() error   { return blame(c.rt.Start(c.id)) }
 func (c *nativeContainer) Destroy() error { return c.rt.Delete(c.id, true) }
@@ -98,42 +137,68 @@ func (c *nativeContainer) Control() Control {
 
 // groupControl acts through the cgroup.
 type groupControl struct {
-	*cgroup.Manager
+	groups    lazyGroups
 	signalAll func(syscall.Signal) error
 }
 
 func (c groupControl) Signal(sig syscall.Signal, all bool) error { return c.signalAll(sig) }
 
-func (c groupControl) Freeze(on bool) error {
-	if on {
-		return c.Manager.Freeze()
+func (c groupControl) with(f func(m *cgroup.Manager) error) error {
+	m, err := c.groups()
+	if err != nil {
+		return err
 	}
-	return c.Thaw()
+	return f(m)
 }
 
-func (c groupControl) Update(r *specs.LinuxResources) error { return c.Set(r) }
+func (c groupControl) Freeze(on bool) error {
+	if on {
+		return c.with((*cgroup.Manager).Freeze)
+	}
+	return c.with((*cgroup.Manager).Thaw)
+}
 
-func (c groupControl) OOM() OOM { return groupOOM{c.Manager} }
+func (c groupControl) KillAll() error { return c.with((*cgroup.Manager).KillAll) }
 
-type groupOOM struct{ m *cgroup.Manager }
+func (c groupControl) Update(r *specs.LinuxResources) error {
+	return c.with(func(m *cgroup.Manager) error { return m.Set(r) })
+}
 
-func (o groupOOM) Count() uint64 {
-	n, _ := o.m.OOMCount()
+func (c groupControl) Pids() (pids []int, err error) {
+	err = c.with(func(m *cgroup.Manager) (err error) { pids, err = m.Pids(); return err })
+	return pids, err
+}
+
+func (c groupControl) Paths() (paths map[string]string) {
+	c.with(func(m *cgroup.Manager) error { paths = m.Paths(); return nil })
+	return paths
+}
+
+func (c groupControl) OOM() OOM { return groupOOM(c) }
+
+type groupOOM groupControl
+
+func (o groupOOM) Count() (n uint64) {
+	groupControl(o).with(func(m *cgroup.Manager) (err error) { n, err = m.OOMCount(); return err })
 	return n
 }
 
-func (o groupOOM) Watch() (int, func() (uint64, error)) {
-	w, err := o.m.WatchOOM()
-	if err != nil {
-		return -1, nil
-	}
-	return w.FD(), w.Read
+func (o groupOOM) Watch() (fd int, read func() (uint64, error)) {
+	fd = -1
+	groupControl(o).with(func(m *cgroup.Manager) error {
+		w, err := m.WatchOOM()
+		if err == nil {
+			fd, read = w.FD(), w.Read
+		}
+		return err
+	})
+	return fd, read
 }
 
 // Stats are the figures as the engine knows them. Block device figures have the names of the Docker Engine API.
 func (c groupControl) Stats() (model.Stats, error) {
-	s, err := c.Manager.Stats()
-	if err != nil {
+	var s *cgroup.Stats
+	if err := c.with(func(m *cgroup.Manager) (err error) { s, err = m.Stats(); return err }); err != nil {
 		return model.Stats{}, err
 	}
 	m := model.Stats{

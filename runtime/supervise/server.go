@@ -55,7 +55,12 @@ func (s *supervisor) serve() {
 		fd := -1
 		var aerr error
 		err := rc.Read(func(p uintptr) bool {
+			s.calm.RLock()
+			defer s.calm.RUnlock()
 			fd, _, aerr = unix.Accept4(int(p), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			if aerr == nil {
+				s.calm.talking.Add(1)
+			}
 			return aerr != unix.EAGAIN && aerr != unix.EINTR
 		})
 		if err != nil {
@@ -70,6 +75,11 @@ func (s *supervisor) serve() {
 
 // talk answers the requests of one connection.
 func (s *supervisor) talk(conn *os.File) {
+	defer func() {
+		s.calm.work.Add(1)
+		s.calm.talking.Add(-1)
+		s.buf.touch()
+	}()
 	var rest []byte
 	for {
 		var line []byte
@@ -92,7 +102,6 @@ func (s *supervisor) talk(conn *os.File) {
 			conn.Close()
 			return
 		}
-		s.buf.touch()
 	}
 }
 
@@ -362,6 +371,20 @@ func (e *subscribers) add(conn *os.File) {
 }
 
 func (e *subscribers) send(v spec.Event) { e.stream().write(false, encodeLine(v)) }
+
+// descriptors are the connections', unless something still waits for one of them.
+func (e *subscribers) descriptors() (fds []int, ok bool) {
+	h := e.stream()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.clients {
+		if len(c.queue) > 0 || c.flushing {
+			return nil, false
+		}
+		fds = append(fds, fileFD(c.conn))
+	}
+	return fds, true
+}
 
 func (e *subscribers) close() {
 	h := e.stream()

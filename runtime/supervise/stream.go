@@ -141,6 +141,13 @@ func (h *hub) close() {
 	}
 }
 
+// empty says whether nobody is attached.
+func (h *hub) empty() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return len(h.clients) == 0
+}
+
 // flushed waits until all clients have been served.
 func (h *hub) flushed() {
 	h.mu.Lock()

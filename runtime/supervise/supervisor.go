@@ -35,6 +35,7 @@ type supervisor struct {
 	events subscribers
 	execs  execs
 	life   life
+	calm   calm
 }
 
 // door is where the supervisor hears others.
@@ -58,12 +59,22 @@ type life struct {
 	births sync.RWMutex
 }
 
-// run supervises the container in the directory; it returns the exit code of the process.
-func run(dir string, hand *os.File, pick func(*spec.SupervisorConfig) (Runner, error)) int {
+func newSupervisor(dir string, hand *os.File) *supervisor {
 	s := &supervisor{dir: dir, door: door{hand: hand}}
 	s.life.ended = make(chan struct{})
 	s.execs.init()
-	s.buf.trim = trimMemory
+	s.buf.trim, s.buf.calm = s.settle, &s.calm
+	return s
+}
+
+// follow waits for the init process.
+func (s *supervisor) follow(pid int) *child {
+	return followPid(pid, &s.calm, func() { s.calm.ending = true })
+}
+
+// run supervises the container in the directory; it returns the exit code of the process.
+func run(dir string, hand *os.File, pick func(*spec.SupervisorConfig) (Runner, error)) int {
+	s := newSupervisor(dir, hand)
 	if err := s.create(pick); err != nil {
 		s.fail(err)
 		return 1
@@ -75,6 +86,7 @@ func run(dir string, hand *os.File, pick func(*spec.SupervisorConfig) (Runner, e
 		s.fail(err)
 		return 1
 	}
+	s.calm.work.Add(enoughWork) // the start itself
 	s.buf.touch()
 	s.finish()
 	return 0
@@ -115,12 +127,12 @@ func (s *supervisor) create(pick func(*spec.SupervisorConfig) (Runner, error)) e
 		pipes.closeOurs()
 		return err
 	}
-	s.init = follow(s.c.Pid())
+	s.init = s.follow(s.c.Pid())
 	s.life.mu.Lock()
 	s.life.state = spec.SupervisorState{ID: s.cfg.ID, SupervisorPid: os.Getpid(), Pid: s.c.Pid(), PidStart: startTime(s.c.Pid()),
 		Status: "created", CgroupPaths: s.c.Control().Paths()}
 	s.life.mu.Unlock()
-	s.out = newOutput(&s.buf, newHub(s.cfg.Tty, s.clientDropped), driver)
+	s.out = s.newOutput(newHub(s.cfg.Tty, s.clientDropped), driver)
 	s.in = input{once: s.cfg.StdinOnce, f: pipes.stdin}
 	if err := s.openStreams(pipes); err == nil {
 		err = s.saveState()
@@ -286,22 +298,27 @@ func (s *supervisor) watchOOM() {
 	if err != nil {
 		return
 	}
-	f, err := pollable(fd, "oom")
-	if err != nil {
-		return
+	if f, err := pollable(fd, "oom"); err == nil {
+		s.followOOM(f, read)
 	}
+}
+
+// followOOM reads from a watch until the cgroup is gone.
+func (s *supervisor) followOOM(f *os.File, read func() (uint64, error)) {
 	rc, err := f.SyscallConn()
 	if err != nil {
 		f.Close()
 		return
 	}
+	s.calm.oomFD = fileFD(f)
 	go func() {
 		defer f.Close()
-		var seen uint64
 		for {
 			var count uint64
 			var rerr error
 			err := rc.Read(func(p uintptr) bool {
+				s.calm.RLock()
+				defer s.calm.RUnlock()
 				fds := []unix.PollFd{{Fd: int32(p), Events: unix.POLLIN}}
 				if n, _ := unix.Poll(fds, 0); n == 0 {
 					return false
@@ -312,8 +329,8 @@ func (s *supervisor) watchOOM() {
 			if err != nil || rerr != nil {
 				return
 			}
-			if count > seen {
-				seen = count
+			if count > s.calm.oomSeen {
+				s.calm.oomSeen = count
 				s.events.send(spec.Event{Kind: "oom", Count: int64(count)})
 			}
 		}
