@@ -81,6 +81,7 @@ type operation struct {
 	auth     *registry.AuthConfig
 	tell     func(model.ImageProgress)
 	tracker  docker.StatusTracker
+	home     docker.RegistryHost // the registry itself, once resolver was called
 
 	mu         sync.Mutex
 	transports []*http.Transport
@@ -112,6 +113,7 @@ func (o *operation) resolver() (remotes.Resolver, error) {
 	if err != nil {
 		return nil, err
 	}
+	o.home = hosts[len(hosts)-1]
 	return docker.NewResolver(docker.ResolverOptions{
 		Hosts:          func(string) ([]docker.RegistryHost, error) { return hosts, nil },
 		Headers:        http.Header{"User-Agent": {userAgent()}},

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
+	"os"
 	"strings"
 	"syscall"
 
@@ -43,9 +45,9 @@ func transient(err error) bool {
 
 // unreachable says whether the network failed, as opposed to the registry answering something.
 func unreachable(err error) bool {
-	var ne net.Error
+	var ue *url.Error // what the HTTP client returns
 	var oe *net.OpError
-	return errors.As(err, &ne) || errors.As(err, &oe) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	return errors.As(err, &ue) || errors.As(err, &oe) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // answer is how registries describe errors (distribution specification, "Error Codes").
@@ -101,6 +103,8 @@ func explain(ctx context.Context, what string, ref model.Reference, err error) e
 		return denied(what, ref, strings.TrimSpace(strings.TrimSuffix(err.Error(), docker.ErrInvalidAuthorization.Error())))
 	case errdefs.IsNotFound(err) && errs.KindOf(err) == errs.Internal:
 		return errs.New(errs.NotFound, "manifest for %s not found: manifest unknown: the registry %s has no such tag or digest: %w", ref.Familiar(), ref.Domain, err)
+	case errs.Is(err, errs.Exhausted):
+		return errs.New(errs.Exhausted, "%s %s: the disk is full: %w; free some space (`shoal system prune`) and try again, what has arrived is kept", what, ref.Familiar(), err)
 	case errors.Is(err, errStalled):
 		return errs.New(errs.Unavailable, "%s %s: %w; try again, what has arrived is kept", what, ref.Familiar(), err)
 	case unreachable(err):

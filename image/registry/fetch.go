@@ -169,6 +169,9 @@ func (b *blobs) copy(ctx context.Context, desc ocispec.Descriptor, to io.Writer,
 	if errors.Is(context.Cause(ctx), errStalled) {
 		return fmt.Errorf("%w: nothing came for %v, after %d of %d bytes of %s", errStalled, b.settings.Stall, at+n, desc.Size, desc.Digest)
 	}
+	if errdefs.IsFailedPrecondition(err) { // the reader's own guard was faster than ours
+		return errs.New(errs.Damaged, "the registry sends more than the %d bytes that the manifest names for %s", desc.Size, desc.Digest)
+	}
 	if err == nil && at+n < desc.Size {
 		err = fmt.Errorf("%s ended after %d of %d bytes: %w", desc.Digest, at+n, desc.Size, io.ErrUnexpectedEOF)
 	}

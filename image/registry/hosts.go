@@ -147,13 +147,24 @@ func (o *operation) client(host, scheme, path string) (*http.Client, string, err
 	o.transports = append(o.transports, t)
 	o.mu.Unlock()
 	if !o.settings.insecure(host, path) {
-		return &http.Client{Transport: t}, scheme, nil
+		return &http.Client{Transport: t, CheckRedirect: redirect}, scheme, nil
 	}
 	config.InsecureSkipVerify = true //nolint:gosec // the administrator said so
 	if scheme == "http" {
-		return &http.Client{Transport: t}, scheme, nil
+		return &http.Client{Transport: t, CheckRedirect: redirect}, scheme, nil
 	}
-	return &http.Client{Transport: docker.NewHTTPFallback(t)}, scheme, nil
+	return &http.Client{Transport: docker.NewHTTPFallback(t), CheckRedirect: redirect}, scheme, nil
+}
+
+// redirect follows a registry to where it keeps its blobs, without the credentials: another port, too, is somebody else.
+func redirect(req *http.Request, via []*http.Request) error {
+	if len(via) >= 10 {
+		return errs.New(errs.Unavailable, "stopped after 10 redirects")
+	}
+	if first := via[0].URL; req.URL.Host != first.Host || first.Scheme == "https" && req.URL.Scheme != "https" {
+		req.Header.Del("Authorization")
+	}
+	return nil
 }
 
 // tls reads the host's own certificates, laid out as Docker does: HOST[:PORT]/*.crt are authorities to trust besides

@@ -2,12 +2,17 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
+	"github.com/containerd/containerd/v2/pkg/reference"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/types/registry"
@@ -66,7 +71,7 @@ func (o *operation) pull(ctx context.Context, platform string) error {
 		return err
 	}
 	if o.ref.Digest != "" {
-		o.say(o.ref.Name() + "@" + o.ref.Digest + ": Pulling from " + strings.TrimPrefix(o.ref.Path, ""))
+		o.say(o.ref.Name() + "@" + o.ref.Digest + ": Pulling from " + o.ref.Path)
 	} else {
 		o.tell(model.ImageProgress{ID: o.ref.Tag, Action: "Pulling from " + o.ref.Path})
 	}
@@ -124,7 +129,7 @@ func (o *operation) resolve(ctx context.Context, r interface {
 		return err
 	})
 	if err != nil {
-		return "", target, err
+		return "", target, o.withBody(ctx, err)
 	}
 	switch {
 	case o.ref.Digest != "" && target.Digest.String() != o.ref.Digest:
@@ -135,6 +140,38 @@ func (o *operation) resolve(ctx context.Context, r interface {
 		return "", target, errs.New(errs.Invalid, "the registry %s offers %q, which is neither an image manifest nor an index", o.ref.Domain, target.MediaType)
 	}
 	return full, target, nil
+}
+
+// withBody asks again for what a HEAD request was refused, by GET: only that answer says why.
+func (o *operation) withBody(ctx context.Context, err error) error {
+	var status remoteerrors.ErrUnexpectedStatus
+	if !errors.As(err, &status) || status.RequestMethod != http.MethodHead || len(status.Body) > 0 || status.StatusCode >= 500 {
+		return err
+	}
+	req, rerr := http.NewRequestWithContext(ctx, http.MethodGet, status.RequestURL, nil)
+	if rerr != nil || req.URL.Host != o.home.Host {
+		return err
+	}
+	req.Header = o.home.Header.Clone()
+	if req.Header == nil {
+		req.Header = http.Header{}
+	}
+	req.Header.Set("User-Agent", userAgent())
+	if spec, perr := reference.Parse(o.ref.String()); perr == nil && o.home.Authorizer != nil {
+		scoped, serr := docker.ContextWithRepositoryScope(ctx, spec, false)
+		if serr != nil || o.home.Authorizer.Authorize(scoped, req) != nil {
+			return err
+		}
+	}
+	res, rerr := o.home.Client.Do(req)
+	if rerr != nil {
+		return err
+	}
+	defer res.Body.Close()
+	if res.StatusCode != status.StatusCode {
+		return err
+	}
+	return remoteerrors.NewUnexpectedStatusErr(res)
 }
 
 // document is a manifest or an index, whichever it is.
