@@ -213,13 +213,9 @@ func openSources(cfg *specs.Spec, userNS bool) (*sources, error) {
 }
 
 func openSource(cfg *specs.Spec, m *rootfs.Mount, t rootfs.BindTree, mapped bool) (*os.File, error) {
-	flags := uint(unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC)
-	if t.Recursive {
-		flags |= unix.AT_RECURSIVE
-	}
-	fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, flags)
+	fd, err := rootfs.OpenSource(m.Source, m.Options)
 	if err != nil {
-		return nil, fmt.Errorf("mount %s on %s: open the source: %w", m.Source, m.Destination, err)
+		return nil, errs.Wrap(err, "mount %s on %s", m.Source, m.Destination)
 	}
 	f := os.NewFile(uintptr(fd), m.Source)
 	if !t.Shared {

@@ -48,6 +48,9 @@ func setOption(ctx int, opt string) error {
 	if !ok {
 		return unix.FsconfigSetFlag(ctx, key)
 	}
+	if key == "lowerdir" && len(value) >= maxString {
+		return setLowers(ctx, splitLowers(value))
+	}
 	return unix.FsconfigSetString(ctx, key, value)
 }
 

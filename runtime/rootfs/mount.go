@@ -25,6 +25,9 @@ func (b *Builder) mountOne(m *Mount) error {
 	case "proc", "sysfs":
 		return b.mountKernel(m, o)
 	}
+	if o.subpath != "" {
+		return b.mountPart(m, o)
+	}
 	dest, err := makeDir(b.root, m.Destination, 0o755)
 	if err != nil {
 		return err
@@ -127,8 +130,8 @@ func (b *Builder) bind(m *Mount, o mountOptions) error {
 	tree := m.Tree
 	if tree == 0 {
 		var err error
-		if tree, err = cloneTree(unix.AT_FDCWD, m.Source, o.recursive); err != nil {
-			return fmt.Errorf("open the source %s: %w", m.Source, err)
+		if tree, err = bindSource(m.Source, o); err != nil {
+			return err
 		}
 	} else if again, err := cloneTree(tree, "", true); err == nil {
 		// Cloned once more (6.15 and newer allow it), the mount is numbered in the order of the configuration.
@@ -146,6 +149,26 @@ func (b *Builder) bind(m *Mount, o mountOptions) error {
 		return err
 	}
 	return b.attach(tree, dest, o)
+}
+
+// mountPart mounts a part of a file system.
+func (b *Builder) mountPart(m *Mount, o mountOptions) error {
+	whole, err := newFS(m.Type, m.Source, o.data, o.set)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(whole)
+	part, err := narrow(whole, b.root, o.subpath)
+	if err != nil {
+		return err
+	}
+	dest, err := b.bindDest(part, m)
+	if err != nil {
+		unix.Close(part)
+		return err
+	}
+	defer unix.Close(dest)
+	return b.attach(part, dest, o)
 }
 
 func (b *Builder) bindDest(tree int, m *Mount) (int, error) {

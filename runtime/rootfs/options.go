@@ -14,6 +14,7 @@ type mountOptions struct {
 	bind, recursive  bool
 	remount, copyUp  bool
 	idmap            string // "", "idmap", "ridmap"
+	subpath          string // SubpathOption
 	propagation      []propagation
 	data             []string // for the file system itself, "key" or "key=value"
 }
@@ -91,6 +92,10 @@ func parseOptions(list []string) mountOptions {
 		case "idmap", "ridmap":
 			o.idmap = word
 		default:
+			if sub, ok := strings.CutPrefix(word, SubpathOption); ok {
+				o.subpath = sub
+				continue
+			}
 			o.data = append(o.data, word)
 		}
 	}

@@ -69,7 +69,7 @@ func setLowers(ctx int, lowers []string) error {
 func setLowersOld(ctx int, lowers []string) error {
 	list := escapeLowers(lowers)
 	// fsconfig takes at most 256 bytes of a string: longer lists go through short names of descriptors.
-	if len(list) >= 256 {
+	if len(list) >= maxString {
 		var files []*os.File
 		defer func() {
 			for _, f := range files {
@@ -87,13 +87,35 @@ func setLowersOld(ctx int, lowers []string) error {
 		}
 		list = strings.Join(short, ":")
 	}
-	if len(list) >= 256 {
+	if len(list) >= maxString {
 		return errs.New(errs.Unsupported, "%d image layers are too many for an overlay on this kernel; Linux 6.5 takes 500", len(lowers))
 	}
 	if err := unix.FsconfigSetString(ctx, "lowerdir", list); err != nil {
 		return contextErr(ctx, err, "lowerdir")
 	}
 	return nil
+}
+
+// maxString is how long a string fsconfig takes, with its end.
+const maxString = 256
+
+// splitLowers is the opposite of escapeLowers.
+func splitLowers(list string) []string {
+	var out []string
+	var dir strings.Builder
+	for i := 0; i < len(list); i++ {
+		switch c := list[i]; {
+		case c == '\\' && i+1 < len(list):
+			i++
+			dir.WriteByte(list[i])
+		case c == ':':
+			out = append(out, dir.String())
+			dir.Reset()
+		default:
+			dir.WriteByte(c)
+		}
+	}
+	return append(out, dir.String())
 }
 
 func escapeLowers(lowers []string) string {

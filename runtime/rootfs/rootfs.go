@@ -93,9 +93,9 @@ func (b *Builder) openShared() error {
 		if !t.Bind || !t.Shared || m.Tree != 0 {
 			continue
 		}
-		tree, err := cloneTree(unix.AT_FDCWD, m.Source, t.Recursive)
+		tree, err := bindSource(m.Source, parseOptions(m.Options))
 		if err != nil {
-			return fmt.Errorf("mount %s: open the source: %w", describe(m), err)
+			return fmt.Errorf("mount %s: %w", describe(m), err)
 		}
 		m.Tree = tree
 	}

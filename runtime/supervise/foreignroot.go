@@ -48,12 +48,17 @@ func (f *foreign) prepare(o *CreateOptions) error {
 			return err
 		}
 	}
+	cfg.Version = configVersion
 	data, err := json.Marshal(&cfg)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(path, data, 0o600)
 }
+
+// configVersion is what foreign runtimes are told: everything that we write is understood, or left aside, by those which
+// know version 1.0 only, and some of them (crun before 1.9) refuse any other number.
+const configVersion = "1.0.2"
 
 func hasSubpaths(mounts []specs.Mount) bool {
 	for i := range mounts {

@@ -1,0 +1,100 @@
+//go:build kernel
+
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/shoalhq/shoal/test/world"
+)
+
+func foreign(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skipf("%s is not installed: it is not tried as a runtime", name)
+	}
+	return path
+}
+
+// Debian's runc under our engine must do all that our own runtime does.
+func TestForeignRuntime(t *testing.T) {
+	w := world.New(t, "--add-runtime", "other="+foreign(t, "runc"))
+	before := w.Count().Mounts
+	run := func(args ...string) world.Result {
+		return w.Docker(append([]string{"run", "--runtime", "other"}, args...)...)
+	}
+	r := run("--rm", "-v", "vol:/data", "toolbox", "sh", "-c", "echo hello; echo err >&2; hostname -i; echo kept > /data/f; echo x > /new; exit 5")
+	if r.Code != 5 || !strings.HasPrefix(r.Out, "hello\n172.") || r.Err != "err\n" {
+		t.Fatalf("%+v", r)
+	}
+	want(t, "a terminal", w.Must(run("--rm", "-t", "--network", "none", "toolbox", "sh", "-c", "test -t 1 && echo yes")), "yes")
+	for code, args := range map[int][]string{127: {"toolbox", "no-such-program"}, 126: {"toolbox", "/etc/passwd"}} {
+		if r := run(append([]string{"--rm"}, args...)...); r.Code != code {
+			t.Errorf("%v: exit code %d, want %d: %s", args, r.Code, code, r.Err)
+		}
+	}
+	w.Must(run("-d", "--name", "life", "-v", "vol:/data", "--memory", "64m", "--pids-limit", "50", "--cap-drop", "ALL", "toolbox",
+		"sh", "-c", "echo up; while ! test -e /end; do sleep 0.05; done; exit 9"))
+	if got := w.Count().Mounts; got != before {
+		t.Errorf("the host has %d mounts more", got-before)
+	}
+	want(t, "runtime", w.Must(w.Docker("inspect", "-f", "{{.HostConfig.Runtime}}", "life")), "other")
+	want(t, "exec", w.Must(w.Docker("exec", "life", "cat", "/data/f")), "kept")
+	want(t, "exec's exit code", exitOf(w.Docker("exec", "life", "sh", "-c", "exit 7")), "7")
+	eventually(t, "the log", func() bool { return w.Must(w.Docker("logs", "life")) == "up" })
+	wantIn(t, "no capabilities", w.Must(w.Docker("exec", "life", "grep", "CapEff", "/proc/1/status")), "0000000000000000")
+	wantIn(t, "stats", w.Must(w.Docker("stats", "--no-stream", "--format", "{{.MemUsage}}", "life")), "/ 64MiB")
+	wantIn(t, "top", w.Must(w.Docker("top", "life")), "sleep")
+	w.Must(w.Docker("exec", "life", "touch", "/made"))
+	wantIn(t, "diff", w.Must(w.Docker("diff", "life")), "A /made")
+	os.WriteFile(w.Dir+"/in", []byte("copied"), 0o644)
+	w.Must(w.Docker("cp", w.Dir+"/in", "life:/in"))
+	want(t, "cp", w.Must(w.Docker("exec", "life", "cat", "/in")), "copied")
+	w.Must(w.Docker("pause", "life"))
+	w.Must(w.Docker("unpause", "life"))
+	w.Must(w.Docker("update", "--memory", "80m", "--memory-swap", "80m", "life"))
+	wantIn(t, "updated", w.Must(w.Docker("stats", "--no-stream", "--format", "{{.MemUsage}}", "life")), "/ 80MiB")
+	w.KillDaemon()
+	w.StartDaemon()
+	want(t, "after the daemon's death", w.Must(w.Docker("exec", "life", "cat", "/in")), "copied")
+	w.Must(w.Docker("exec", "life", "touch", "/end"))
+	want(t, "wait", w.Must(w.Docker("wait", "life")), "9")
+	want(t, "its own exit code", w.Must(w.Docker("inspect", "-f", "{{.State.ExitCode}}", "life")), "9")
+	w.Must(w.Docker("commit", "life", "gone:1"))
+	w.Must(w.Docker("cp", "life:/end", w.Dir+"/end"))
+	w.Must(w.Docker("rm", "life"))
+	w.Must(run("-d", "--name", "life", "toolbox", "sleep", "1000"))
+	w.Must(w.Docker("kill", "life"))
+	want(t, "killed", w.Must(w.Docker("wait", "life")), "137")
+	w.Must(w.Docker("rm", "life"))
+	w.Must(run("-d", "--name", "web", "-p", "127.0.0.1:8093:80", "whoami"))
+	eventually(t, "the web server answers", func() bool {
+		resp, err := w.WebClient().Get("http://127.0.0.1:8093/")
+		if err == nil {
+			resp.Body.Close()
+		}
+		return err == nil
+	})
+	if left, _ := os.ReadDir(w.Dir + "/exec/runtime-other"); len(left) != 1 {
+		t.Errorf("the runtime keeps %d records, want that of the one running container", len(left))
+	}
+}
+
+func exitOf(r world.Result) string { return strconv.Itoa(r.Code) }
+
+// What a runtime that cannot work says reaches the user whole.
+func TestForeignRuntimeRefuses(t *testing.T) {
+	w := world.New(t, "--add-runtime", "crun="+foreign(t, "crun"), "--add-runtime", "gone=/no/such/runtime")
+	r := w.Docker("run", "--rm", "--runtime", "crun", "toolbox", "true")
+	if r.Code != 0 { // Debian's crun refuses hybrid cgroups
+		wantIn(t, "crun's reason", r.Err, "crun create: ", "cgroup")
+	}
+	wantIn(t, "a runtime that is not there", w.Docker("run", "--rm", "--runtime", "gone", "toolbox", "true").Err, "/no/such/runtime", "no such file")
+	wantIn(t, "an unknown one", w.Docker("run", "--rm", "--runtime", "what", "toolbox", "true").Err, "unknown or invalid runtime name: what", "crun, gone")
+	want(t, "records left", w.Must(w.Docker("ps", "-aq")), "")
+}
