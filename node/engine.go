@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	goruntime "runtime"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -56,6 +58,7 @@ func engineDefaults(cfg *config.Config) (engine.Defaults, error) {
 	for name := range taskRuntimes(cfg) {
 		d.Runtimes = append(d.Runtimes, name)
 	}
+	slices.Sort(d.Runtimes)
 	for _, u := range c.Ulimits {
 		d.Limits.Ulimits = append(d.Limits.Ulimits, model.Ulimit{Name: u.Name, Soft: u.Soft, Hard: u.Hard})
 	}
@@ -104,9 +107,18 @@ func ownCapabilities() uint64 {
 func taskRuntimes(cfg *config.Config) map[string]spec.RuntimeRef {
 	all := map[string]spec.RuntimeRef{"shoal": {}, "runc": {}, "io.containerd.runc.v2": {}}
 	for name, r := range cfg.Container.Runtimes {
-		all[name] = spec.RuntimeRef{Path: r.Path, Args: r.Args, Root: filepath.Join(cfg.Daemon.ExecRoot, "runtime-"+name)}
+		all[name] = spec.RuntimeRef{Path: programPath(r.Path), Args: r.Args, Root: filepath.Join(cfg.Daemon.ExecRoot, "runtime-"+name)}
 	}
 	return all
+}
+
+// programPath finds a program that is named without its directory. One that is not there keeps its name, for the message
+// of whoever wants to start it.
+func programPath(name string) string {
+	if path, err := exec.LookPath(name); err == nil {
+		return path
+	}
+	return name
 }
 
 func taskConfig(cfg *config.Config, runtimePath string) task.Config {
