@@ -142,10 +142,16 @@ func quiet(ctx context.Context) context.Context {
 	return log.WithLogger(ctx, logrus.NewEntry(l))
 }
 
+// final is an error of a try after which there shall be no other.
+type final struct{ error }
+
 // again runs try until it works, fails for good, or the attempts are used up; it waits between them, longer each time.
 func (o *operation) again(ctx context.Context, waiting func(d time.Duration, err error), try func() error) error {
 	for n := 1; ; n++ {
 		err := try()
+		if f, ok := err.(final); ok {
+			return f.error
+		}
 		if err == nil || ctx.Err() != nil || n >= o.settings.Attempts || !transient(err) {
 			return err
 		}

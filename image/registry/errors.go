@@ -50,6 +50,12 @@ func unreachable(err error) bool {
 	return errors.As(err, &ue) || errors.As(err, &oe) || errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
+// nobodyThere says whether no connection came about: no such host, no route, nothing that listens.
+func nobodyThere(err error) bool {
+	var oe *net.OpError
+	return errors.As(err, &oe) && oe.Op == "dial"
+}
+
 // answer is how registries describe errors (distribution specification, "Error Codes").
 type answer struct {
 	Errors []struct {

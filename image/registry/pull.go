@@ -126,6 +126,9 @@ func (o *operation) resolve(ctx context.Context, r interface {
 		o.say(fmt.Sprintf("Retrying in %v: %v", d.Round(100*time.Millisecond), err))
 	}, func() error {
 		full, target, err = r.Resolve(ctx, name.String())
+		if nobodyThere(err) { // asking again at once does not help, and people wait
+			return final{err}
+		}
 		return err
 	})
 	if err != nil {
