@@ -212,7 +212,7 @@ func (m *Manager) reserveOne(c *attached, r AttachRequest, ref string, used map[
 			s.giveBack(e)
 			return nil, errs.Wrap(err, "network %s", s.Name)
 		}
-		if gw := m.cfg.Bridge.Gateway4; !f.v6 && gw.IsValid() && s.Name == model.NetworkBridge {
+		if gw := m.bridgeGateway(f.v6); gw.IsValid() && s.Name == model.NetworkBridge {
 			*f.gw = gw
 		}
 		if s.Internal {
@@ -232,6 +232,14 @@ func (m *Manager) reserveOne(c *attached, r AttachRequest, ref string, used map[
 	e.DNSNames = dnsNames(s, c, r, spec)
 	s.users[c.id] = true
 	return e, nil
+}
+
+// bridgeGateway is the gateway that the daemon was told for the default network.
+func (m *Manager) bridgeGateway(v6 bool) netip.Addr {
+	if v6 {
+		return m.cfg.Bridge.IPv6.Gateway
+	}
+	return m.cfg.Bridge.IPv4.Gateway
 }
 
 // address takes an address of a family: the wanted one, or any.

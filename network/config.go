@@ -14,11 +14,11 @@ type Config struct {
 	Exec      string // directory that a restart of the machine empties
 	Bridge    BridgeConfig
 	Pools     []ipam.Base // where subnets are cut from; empty: Docker's ranges and a range of unique local IPv6 addresses
-	MTU       int         // of networks that do not say; 0: the uplink's
-	NoForward bool        // never switch the host's packet forwarding on
-	NoRules   bool        // never touch the packet filter; published ports are then carried by the daemon itself
-	NoRelay   bool        // never carry a connection in the daemon, also where the packet filter cannot
-	Kernel    Kernel      // nil: the real one
+	Defaults  Defaults
+	NoForward bool   // never switch the host's packet forwarding on
+	NoRules   bool   // never touch the packet filter; published ports are then carried by the daemon itself
+	NoRelay   bool   // never carry a connection in the daemon, also where the packet filter cannot
+	Kernel    Kernel // nil: the real one
 	Clock     clock.Clock
 	Log       *slog.Logger
 	// Report is told of what was found wrong in the kernel and repaired; nil: only the log.
@@ -30,13 +30,25 @@ type BridgeConfig struct {
 	Disabled   bool
 	Name       string // of the host's interface; default "shoal0"
 	Table      string // of the packet filter; default "shoal", with another bridge name "shoal-" and that name
-	IPv4, IPv6 netip.Prefix
-	FixedRange netip.Prefix // part of IPv4 that containers get their addresses from
-	Gateway4   netip.Addr   // default route of the containers, when it is not the bridge
-	NoICC      bool         // containers cannot reach each other
+	IPv4, IPv6 BridgeFamily
+	NoICC      bool // containers cannot reach each other
 	NoMasq     bool
 	HostIP     netip.Addr // host address of ports published without one; zero: all
-	EnableIPv6 bool
+}
+
+// BridgeFamily is one address family of the default network.
+type BridgeFamily struct {
+	On      bool         // of IPv6 only; it is on as well when there is a Bridge
+	Bridge  netip.Prefix // the bridge's address and its subnet; zero: chosen, or what a bridge that is there already has
+	Range   netip.Prefix // part of the subnet that containers get their addresses from; alone, it is the subnet
+	Gateway netip.Addr   // default route of the containers, when it is not the bridge
+}
+
+// Defaults are for networks and containers that say nothing.
+type Defaults struct {
+	MTU          int                          // 0: the uplink's
+	Options      map[string]map[string]string // driver → options
+	HostGateways []netip.Addr                 // what host-gateway stands for; empty: the gateways of the container's networks
 }
 
 // Finding is one thing that was not in the kernel as it should be, and was repaired.

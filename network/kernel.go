@@ -16,6 +16,8 @@ import (
 type Links interface {
 	Namespace() (*os.File, error)
 	EnsureBridge(b plan.Bridge) (changed bool, err error)
+	// Bridge says what is there under a name.
+	Bridge(name string) (kernel.BridgeFacts, error)
 	Plug(p plan.Plug, ns *os.File) error
 	RemoveLink(name string) error
 	// EnsureParent makes a VLAN's link or a link without a way out when it is missing; try also makes a direct link.

@@ -309,6 +309,9 @@ func (m *Manager) Files(f NameFiles) (hosts, resolvConf []byte, err error) {
 		}
 	}
 	gateways = slices.Compact(slices.SortedFunc(slices.Values(gateways), netip.Addr.Compare))
+	if told := m.cfg.Defaults.HostGateways; len(told) > 0 {
+		gateways = told
+	}
 	extra, err := resolv.ExtraHosts(f.Names.ExtraHosts, gateways)
 	if err != nil {
 		return nil, nil, err

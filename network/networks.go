@@ -19,6 +19,7 @@ import (
 	"github.com/shoalhq/shoal/lib/undo"
 	"github.com/shoalhq/shoal/model"
 	"github.com/shoalhq/shoal/network/ipam"
+	"github.com/shoalhq/shoal/network/kernel"
 	"github.com/shoalhq/shoal/network/plan"
 )
 
@@ -136,7 +137,7 @@ func (m *Manager) builtin() error {
 	if had {
 		was := m.nets[old].Network
 		n.ID, n.Created = was.ID, was.Created
-		n.IPAM.Pools = keepPools(spec.IPAM.Pools, was.IPAM.Pools)
+		n.IPAM.Pools = keepPools(spec.IPAM.Pools, was.IPAM.Pools, spec.IPv6)
 		m.forget(m.nets[old])
 	}
 	if err := m.fillPools(&n); err != nil {
@@ -145,8 +146,29 @@ func (m *Manager) builtin() error {
 	if err := m.store(n); err != nil {
 		return err
 	}
-	if gw := m.cfg.Bridge.Gateway4; gw.IsValid() && gw != n.IPAM.Pools[0].Gateway {
-		return errs.Wrap(m.nets[n.ID].pools[0].TakeAddr(gw, "the default gateway"), "default gateway of the network bridge")
+	for _, gw := range []netip.Addr{m.cfg.Bridge.IPv4.Gateway, m.cfg.Bridge.IPv6.Gateway} {
+		if !gw.IsValid() {
+			continue
+		}
+		p := m.nets[n.ID].pool(gw)
+		if p == nil {
+			return errs.New(errs.Invalid, "default gateway %s is in no subnet of the network bridge; its subnet is set with --bip or --bip6", gw)
+		}
+		if gw != p.Gateway {
+			if err := p.TakeAddr(gw, "the default gateway"); err != nil {
+				return errs.Wrap(err, "default gateway of the network bridge")
+			}
+		}
+	}
+	return nil
+}
+
+// pool is the pool that an address lies in, or nil.
+func (s *state) pool(a netip.Addr) *pool {
+	for _, p := range s.pools {
+		if p.Subnet.Contains(a) {
+			return p
+		}
 	}
 	return nil
 }
@@ -158,34 +180,55 @@ func (m *Manager) bridgeSpec() (model.NetworkSpec, error) {
 		host = b.HostIP.String()
 	}
 	spec := model.NetworkSpec{Name: model.NetworkBridge, Driver: model.DriverBridge, Scope: model.ScopeLocal, IPv4: true,
-		IPv6: b.EnableIPv6 || b.IPv6.IsValid(), IPAM: model.IPAM{Driver: "default"}, Options: map[string]string{
+		IPv6: b.IPv6.On || b.IPv6.Bridge.IsValid(), IPAM: model.IPAM{Driver: "default"}, Options: map[string]string{
 			model.OptBridgeDefault: "true", model.OptBridgeICC: strconv.FormatBool(!b.NoICC),
 			model.OptBridgeMasquerade: strconv.FormatBool(!b.NoMasq), model.OptBridgeHostIPv4: host,
 			model.OptBridgeName: b.Name, model.OptMTU: strconv.Itoa(m.mtu())}}
-	p4 := model.IPPool{}
-	if b.IPv4.IsValid() {
-		p4 = model.IPPool{Subnet: b.IPv4.Masked(), Range: b.FixedRange}
-		if b.IPv4.Addr() != b.IPv4.Masked().Addr() {
-			p4.Gateway = b.IPv4.Addr()
-		}
+	there, err := m.k.Bridge(b.Name)
+	if err != nil {
+		return spec, err
 	}
-	spec.IPAM.Pools = append(spec.IPAM.Pools, p4)
-	if b.IPv6.IsValid() {
-		spec.IPAM.Pools = append(spec.IPAM.Pools, model.IPPool{Subnet: b.IPv6.Masked()})
+	if there.Foreign && there.MTU > 0 {
+		spec.Options[model.OptMTU] = strconv.Itoa(min(m.mtu(), there.MTU))
+	}
+	spec.IPAM.Pools = append(spec.IPAM.Pools, bridgePool(b.IPv4, there, false))
+	if spec.IPv6 {
+		spec.IPAM.Pools = append(spec.IPAM.Pools, bridgePool(b.IPv6, there, true))
 	}
 	return spec, spec.Validate()
 }
 
+// bridgePool is what the daemon was told of a family of the default network, or what a bridge of the host's owner has.
+func bridgePool(f BridgeFamily, there kernel.BridgeFacts, v6 bool) model.IPPool {
+	at := f.Bridge
+	for _, a := range there.Addresses {
+		if !at.IsValid() && there.Foreign && a.Addr().Is6() == v6 && !a.Addr().IsLinkLocalUnicast() {
+			at = a
+		}
+	}
+	if !at.IsValid() && v6 {
+		at, f.Range = f.Range, netip.Prefix{} // as Docker has it: with --fixed-cidr-v6 alone, that is the subnet
+	}
+	if !at.IsValid() {
+		return model.IPPool{Range: f.Range}
+	}
+	p := model.IPPool{Subnet: at.Masked(), Range: f.Range}
+	if at.Addr() != at.Masked().Addr() {
+		p.Gateway = at.Addr()
+	}
+	return p
+}
+
 // keepPools fills pools that leave the choice to the engine with what was chosen before.
-func keepPools(want, had []model.IPPool) []model.IPPool {
+func keepPools(want, had []model.IPPool, v6 bool) []model.IPPool {
 	out := slices.Clone(want)
 	for i, w := range out {
-		if !w.Subnet.IsValid() && i < len(had) {
+		if !w.Subnet.IsValid() && i < len(had) && had[i].Subnet.Addr().Is6() == (i > 0) {
 			out[i] = had[i]
 		}
 	}
 	for _, h := range had { // an IPv6 pool that was chosen by fillPools
-		if h.Subnet.Addr().Is6() && !slices.ContainsFunc(out, func(p model.IPPool) bool { return p.Subnet.Addr().Is6() }) {
+		if v6 && h.Subnet.Addr().Is6() && !slices.ContainsFunc(out, func(p model.IPPool) bool { return p.Subnet.Addr().Is6() }) {
 			out = append(out, h)
 		}
 	}
@@ -193,8 +236,8 @@ func keepPools(want, had []model.IPPool) []model.IPPool {
 }
 
 func (m *Manager) mtu() int {
-	if m.cfg.MTU > 0 {
-		return m.cfg.MTU
+	if m.cfg.Defaults.MTU > 0 {
+		return m.cfg.Defaults.MTU
 	}
 	if m.uplinkMTU < 576 {
 		return 1500
@@ -300,6 +343,7 @@ func (m *Manager) Create(ctx context.Context, spec model.NetworkSpec) (model.Net
 		spec.IPAM.Driver = "default"
 	}
 	spec.Scope = model.ScopeLocal
+	spec.Options = withDefaults(spec.Options, m.cfg.Defaults.Options[spec.Driver])
 	if err := m.checkSpec(&spec); err != nil {
 		return model.Network{}, err
 	}
@@ -349,6 +393,16 @@ func (m *Manager) Create(ctx context.Context, spec model.NetworkSpec) (model.Net
 	}
 	u.Release()
 	return n, nil
+}
+
+// withDefaults adds options that the user did not give.
+func withDefaults(given, defaults map[string]string) map[string]string {
+	if len(defaults) == 0 {
+		return given
+	}
+	out := maps.Clone(defaults)
+	maps.Copy(out, given)
+	return out
 }
 
 func (m *Manager) checkSpec(spec *model.NetworkSpec) error {

@@ -47,7 +47,7 @@ func (m *Manager) listeners(b model.PortBinding, t4, t6, dflt netip.Addr) []list
 			l.target, l.relay = t4, true // the host's IPv6 for a container that has none
 		}
 		l.relay = l.relay || m.cfg.NoRules
-		if l.target.IsValid() && !(l.relay && (m.cfg.NoRelay || b.Proto == model.SCTP || len(b.Sources) > 0)) {
+		if l.target.IsValid() && !(l.relay && (m.cfg.NoRelay || b.Proto == model.SCTP)) {
 			out = append(out, l)
 		}
 	}
@@ -99,7 +99,7 @@ func (m *Manager) bind(c *attached, bindings []model.PortBinding, eps []*endpoin
 		var targets []ports.Target
 		for _, l := range ls {
 			addrs = append(addrs, l.host)
-			targets = append(targets, ports.Target{Owner: c.label, To: netip.AddrPortFrom(l.target, b.Number)})
+			targets = append(targets, ports.Target{Owner: c.label, To: netip.AddrPortFrom(l.target, b.Number), Sources: b.Sources})
 		}
 		p, err := m.holder.Hold(b.Proto, addrs, b.HostPort, b.HostPortEnd, targets)
 		if err != nil {

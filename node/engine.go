@@ -42,7 +42,7 @@ func (n *Node) openEngine(ctx context.Context, cfg *config.Config) (*engine.Engi
 		Seccomp: ocispec.SeccompSource{Default: seccomp.GetDefaultProfile, Load: seccomp.LoadProfile}, Log: n.log,
 		InitProgram: runtimePath, ShutdownContainers: cfg.Daemon.StopOnExit,
 	}, engine.Ports{
-		Images: n.images, Networks: engineNetworks{n.networks, dns}, Volumes: n.volumes,
+		Images: n.images, Networks: engineNetworks{n.networks, dns, n.log}, Volumes: n.volumes,
 		Tasks: tasks{n.tasks, hostname}, RootFS: rootFS{}, Events: n.bus,
 	}, defaults)
 }

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/shoalhq/shoal/api/server"
@@ -16,6 +17,14 @@ import (
 type engineNetworks struct {
 	*network.Manager
 	dns func() config.DNS // the daemon's own choices, which a reload changes
+	log *slog.Logger
+}
+
+// warn logs what a start cannot answer with: the API has no place for it. `shoal ports` shows it too.
+func (n engineNetworks) warn(r engine.NetworkAttach, warnings []string) {
+	for _, w := range warnings {
+		n.log.Warn(w, "container", r.Name)
+	}
 }
 
 func attachRequest(r engine.NetworkAttach) network.AttachRequest {
@@ -26,12 +35,14 @@ func attachRequest(r engine.NetworkAttach) network.AttachRequest {
 func (n engineNetworks) Attach(ctx context.Context, r engine.NetworkAttach) (engine.NetworkAttachment, error) {
 	r.Names = n.names(r.Names)
 	a, err := n.Manager.Attach(ctx, attachRequest(r))
+	n.warn(r, a.Warnings)
 	return engine.NetworkAttachment{Endpoints: a.Endpoints, Ports: a.Ports}, err
 }
 
 func (n engineNetworks) Connect(ctx context.Context, r engine.NetworkAttach) (engine.NetworkAttachment, error) {
 	r.Names = n.names(r.Names)
 	a, err := n.Manager.Connect(ctx, attachRequest(r))
+	n.warn(r, a.Warnings)
 	return engine.NetworkAttachment{Endpoints: a.Endpoints, Ports: a.Ports}, err
 }
 
@@ -68,8 +79,9 @@ func (n engineNetworks) names(s model.NameSpec) model.NameSpec {
 func (n *Node) networkConfig(c *config.Config) network.Config {
 	w := c.Network
 	out := network.Config{
-		Root: c.Daemon.DataRoot + "/networks", Exec: c.Daemon.ExecRoot + "/networks", MTU: w.MTU, NoForward: !w.IPForward, NoRules: !w.Publish.Filter, Log: n.log,
-		Bridge: network.BridgeConfig{Disabled: w.Bridge == "none", Name: w.Bridge, IPv4: w.BIP, FixedRange: w.FixedCIDR, Gateway4: w.Gateway,
+		Root: c.Daemon.DataRoot + "/networks", Exec: c.Daemon.ExecRoot + "/networks", NoForward: !w.IPForward, NoRules: !w.Publish.Filter, Log: n.log,
+		NoRelay: !w.Publish.UserlandProxy, Defaults: network.Defaults{MTU: w.MTU, Options: w.NetworkOpts, HostGateways: w.HostGatewayIPs},
+		Bridge: network.BridgeConfig{Disabled: w.Bridge == "none", Name: w.Bridge, IPv4: family(w.IPv4), IPv6: family(w.IPv6),
 			NoICC: !w.ICC, NoMasq: !w.Publish.Masquerade, HostIP: w.Publish.DefaultAddress},
 		Report: func(f network.Finding) {
 			n.bus.Publish(model.Event{Type: "daemon", Action: "repair", ID: "network", Attrs: map[string]string{"what": f.What, "how": f.How}})
@@ -82,6 +94,10 @@ func (n *Node) networkConfig(c *config.Config) network.Config {
 		out.Pools = append(out.Pools, ipam.Base{Base: p.Base, Size: p.Size})
 	}
 	return out
+}
+
+func family(r config.BridgeRange) network.BridgeFamily {
+	return network.BridgeFamily{On: r.On, Bridge: r.Bridge, Range: r.FixedCIDR, Gateway: r.Gateway}
 }
 
 // apiNetworks shows the network room as the API wants it. What touches containers goes through the engine.

@@ -59,6 +59,14 @@ func (f *Fake) EnsureBridge(b plan.Bridge) (bool, error) {
 	return !had || !slices.Equal(old.Addresses, b.Addresses) || old.MTU != b.MTU, nil
 }
 
+// Bridge says what a test, or EnsureBridge, noted.
+func (f *Fake) Bridge(name string) (BridgeFacts, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b, there := f.Bridges[name]
+	return BridgeFacts{There: there, Foreign: there && b.Adopt, Addresses: b.Addresses}, nil
+}
+
 // EnsureParent notes a parent.
 func (f *Fake) EnsureParent(d plan.Direct, try bool) error {
 	f.mu.Lock()

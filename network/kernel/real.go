@@ -70,16 +70,14 @@ func (k *Real) EnsureBridge(b plan.Bridge) (changed bool, err error) {
 			return changed, err
 		}
 	}
-	if b.Adopt {
-		return changed, nil
-	}
-	if at := link.Attrs(); at.MTU != b.MTU && b.MTU > 0 {
+	foreign := !changed && link.Attrs().Alias != k.owner // the host's owner made it: its MTU and other addresses are not ours to change
+	if at := link.Attrs(); !foreign && at.MTU != b.MTU && b.MTU > 0 {
 		if err := netlink.LinkSetMTU(link, b.MTU); err != nil {
 			return changed, fmt.Errorf("set the MTU of bridge %s to %d: %w", b.Name, b.MTU, err)
 		}
 		changed = true
 	}
-	again, err := k.bridgeAddresses(link, b)
+	again, err := k.bridgeAddresses(link, b, foreign)
 	if err != nil {
 		return changed, err
 	}
@@ -111,19 +109,45 @@ func (k *Real) createBridge(b plan.Bridge) (netlink.Link, error) {
 	return link, nil
 }
 
-// bridgeAddresses gives the bridge its gateways' addresses and takes away others that are global, such as those of a
-// range it had before.
-func (k *Real) bridgeAddresses(link netlink.Link, b plan.Bridge) (changed bool, err error) {
+// BridgeFacts is what is there under the name of a bridge.
+type BridgeFacts struct {
+	There     bool
+	Foreign   bool // there, and not made by us
+	Addresses []netip.Prefix
+	MTU       int
+}
+
+// Bridge says what is there under a name.
+func (k *Real) Bridge(name string) (BridgeFacts, error) {
+	link, err := netlink.LinkByName(name)
+	var missing netlink.LinkNotFoundError
+	if errors.As(err, &missing) {
+		return BridgeFacts{}, nil
+	}
+	if err != nil {
+		return BridgeFacts{}, fmt.Errorf("look for bridge %s: %w", name, err)
+	}
+	f := BridgeFacts{There: true, MTU: link.Attrs().MTU, Foreign: link.Attrs().Alias != k.owner}
+	addrs, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
+	for _, a := range addrs {
+		f.Addresses = append(f.Addresses, prefixOf(a.IPNet))
+	}
+	return f, err
+}
+
+// bridgeAddresses gives the bridge its gateways' addresses and, unless it is foreign, takes away others that are global,
+// such as those of a range it had before.
+func (k *Real) bridgeAddresses(link netlink.Link, b plan.Bridge, foreign bool) (changed bool, err error) {
 	disable := "1"
 	if b.IPv6 {
 		disable = "0"
 	}
-	if v := getSysctl("net/ipv6/conf/" + b.Name + "/disable_ipv6"); v != "" && v != disable {
+	if v := getSysctl("net/ipv6/conf/" + b.Name + "/disable_ipv6"); v != "" && v != disable && (b.IPv6 || !foreign) {
 		if err := setSysctl("net/ipv6/conf/"+b.Name+"/disable_ipv6", disable); err != nil {
 			return false, err
 		}
 	}
-	if b.IPv6 {
+	if b.IPv6 && !foreign {
 		setSysctl("net/ipv6/conf/"+b.Name+"/accept_ra", "0")
 	}
 	have, err := whole(func() ([]netlink.Addr, error) { return netlink.AddrList(link, netlink.FAMILY_ALL) })
@@ -138,7 +162,7 @@ func (k *Real) bridgeAddresses(link netlink.Link, b plan.Bridge) (changed bool, 
 		p := prefixOf(a.IPNet)
 		if missing[p] {
 			delete(missing, p)
-		} else if a.Scope == unix.RT_SCOPE_UNIVERSE && !p.Addr().IsLinkLocalUnicast() {
+		} else if !foreign && a.Scope == unix.RT_SCOPE_UNIVERSE && !p.Addr().IsLinkLocalUnicast() {
 			if err := netlink.AddrDel(link, &a); err != nil {
 				return changed, fmt.Errorf("remove address %s of bridge %s: %w", p, b.Name, err)
 			}

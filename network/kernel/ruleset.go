@@ -37,10 +37,14 @@ var setDefs = []struct {
 	{plan.MapAny6, service, target6, false},
 	{plan.SetMine4, append([]nftables.SetDatatype{nftables.TypeIPAddr}, service...), nil, false},
 	{plan.SetMine6, append([]nftables.SetDatatype{nftables.TypeIP6Addr}, service...), nil, false},
-	{plan.SetLimited4, socket4, nil, false},
-	{plan.SetLimited6, socket6, nil, false},
-	{plan.SetSources4, append([]nftables.SetDatatype{nftables.TypeIPAddr}, socket4...), nil, true},
-	{plan.SetSources6, append([]nftables.SetDatatype{nftables.TypeIP6Addr}, socket6...), nil, true},
+	{plan.SetPubLimited4, socket4, nil, false},
+	{plan.SetPubLimited6, socket6, nil, false},
+	{plan.SetAnyLimited4, service, nil, false},
+	{plan.SetAnyLimited6, service, nil, false},
+	{plan.SetPubSources4, append([]nftables.SetDatatype{nftables.TypeIPAddr}, socket4...), nil, true},
+	{plan.SetPubSources6, append([]nftables.SetDatatype{nftables.TypeIP6Addr}, socket6...), nil, true},
+	{plan.SetAnySources4, append([]nftables.SetDatatype{nftables.TypeIPAddr}, service...), nil, true},
+	{plan.SetAnySources6, append([]nftables.SetDatatype{nftables.TypeIP6Addr}, service...), nil, true},
 }
 
 var (
@@ -204,10 +208,13 @@ func chains() []chainDef {
 			rule().family(v4).look(plan.MapAny4, l4proto, dport).dnat4(),
 			rule().family(v6).look(plan.MapAny6, l4proto, dport).dnat6(),
 		}},
-		{name: "published", rules: []match{ // a connection that publish sent to a container
-			rule().family(v4).in(plan.SetLimited4, l4proto, dst4, dport).notIn(plan.SetSources4, src4, l4proto, dst4, dport).drop(),
-			rule().family(v6).in(plan.SetLimited6, l4proto, dst6, dport).notIn(plan.SetSources6, src6, l4proto, dst6, dport).drop(),
-			rule().accept(),
+		// What is published for some sources only. It is judged by the host's address and port that the client called, so
+		// that one port of a container can be published to everybody and to few. The host itself may always.
+		{name: "limits", rules: []match{
+			rule().family(v4).in(plan.SetPubLimited4, l4proto, dst4, dport).notIn(plan.SetPubSources4, src4, l4proto, dst4, dport).drop(),
+			rule().family(v6).in(plan.SetPubLimited6, l4proto, dst6, dport).notIn(plan.SetPubSources6, src6, l4proto, dst6, dport).drop(),
+			rule().family(v4).in(plan.SetAnyLimited4, l4proto, dport).notIn(plan.SetAnySources4, src4, l4proto, dport).drop(),
+			rule().family(v6).in(plan.SetAnyLimited6, l4proto, dport).notIn(plan.SetAnySources6, src6, l4proto, dport).drop(),
 		}},
 		{name: "early", typ: nftables.ChainTypeFilter, hook: nftables.ChainHookPrerouting, prio: *nftables.ChainPriorityRaw, rules: []match{
 			// Bridges may route to the loopback, for published ports; a container may not use that.
@@ -215,6 +222,7 @@ func chains() []chainDef {
 		}},
 		{name: "prerouting", typ: nftables.ChainTypeNAT, hook: nftables.ChainHookPrerouting, prio: *nftables.ChainPriorityNATDest, rules: []match{
 			rule().in(plan.SetInternal, iif).accept(),
+			rule().local().jump("limits"),
 			rule().in(plan.SetApart, iif).accept(),
 			rule().family(v4).in(plan.SetMine4, src4, l4proto, dport).accept(),
 			rule().family(v6).in(plan.SetMine6, src6, l4proto, dport).accept(),
@@ -231,7 +239,7 @@ func chains() []chainDef {
 			rule().in(plan.SetSame, iif, oif).accept(),
 			rule().in(plan.SetInternal, iif).drop(),
 			rule().in(plan.SetInternal, oif).drop(),
-			rule().dnatted().in(plan.SetBridges, oif).jump("published"),
+			rule().dnatted().in(plan.SetBridges, oif).accept(), // a connection that publish sent to a container
 			rule().in(plan.SetOpen, oif).accept(),
 			rule().in(plan.SetBridges, oif).drop(), // from another network or from outside, and not published
 			rule().in(plan.SetBridges, iif).accept(),

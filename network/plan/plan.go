@@ -21,7 +21,7 @@ type Bridge struct {
 	IPv6      bool
 	// RouteLocalnet lets the answers to a connection that came in over the host's loopback find back.
 	RouteLocalnet bool
-	Adopt         bool // the user named a bridge that may be there already: leave its address and life to its owner
+	Adopt         bool // the host's owner made it
 }
 
 // Plug is one container's link to a bridge as it should be, and what is set up at its inner end.
@@ -74,10 +74,14 @@ const (
 	SetMine4 Set = "mine4" // ipv4_addr . inet_proto . inet_service: a container's own published ports, see Mine
 	SetMine6 Set = "mine6"
 
-	SetLimited4 Set = "limited4" // inet_proto . ipv4_addr . inet_service of the container: only for some sources
-	SetLimited6 Set = "limited6"
-	SetSources4 Set = "sources4" // ipv4_addr(range) . inet_proto . ipv4_addr . inet_service: the sources
-	SetSources6 Set = "sources6"
+	SetPubLimited4 Set = "publimited4" // inet_proto . ipv4_addr . inet_service of the host: published for some sources only
+	SetPubLimited6 Set = "publimited6"
+	SetAnyLimited4 Set = "anylimited4" // inet_proto . inet_service: the same for what is published on all addresses
+	SetAnyLimited6 Set = "anylimited6"
+	SetPubSources4 Set = "pubsources4" // ipv4_addr(range) . inet_proto . ipv4_addr . inet_service: the sources
+	SetPubSources6 Set = "pubsources6"
+	SetAnySources4 Set = "anysources4" // ipv4_addr(range) . inet_proto . inet_service
+	SetAnySources6 Set = "anysources6"
 )
 
 // Elem is one element: key and value as the kernel holds them, each part padded to four bytes. KeyEnd is set in range
@@ -222,24 +226,38 @@ type Forward struct {
 
 // Elems is what the packet filter has of a forward.
 func (f Forward) Elems() []Elem {
-	pub, all, limited, sources := MapPub4, MapAny4, SetLimited4, SetSources4
-	if f.Target.Is6() {
-		pub, all, limited, sources = MapPub6, MapAny6, SetLimited6, SetSources6
+	sets := forwardSets[f.Target.Is6()][f.HostIP.IsUnspecified()]
+	key := proto(f.Proto) + addr(f.HostIP) + port(f.HostPort)
+	if f.HostIP.IsUnspecified() {
+		key = proto(f.Proto) + port(f.HostPort)
 	}
-	target := addr(f.Target) + port(f.ContainerPort)
-	e := Elem{Set: all, Key: proto(f.Proto) + port(f.HostPort), Val: target}
-	if !f.HostIP.IsUnspecified() {
-		e = Elem{Set: pub, Key: proto(f.Proto) + addr(f.HostIP) + port(f.HostPort), Val: target}
-	}
-	out := []Elem{e}
+	out := []Elem{{Set: sets.to, Key: key, Val: addr(f.Target) + port(f.ContainerPort)}}
 	if len(f.Sources) == 0 {
 		return out
 	}
-	dest := proto(f.Proto) + target
-	out = append(out, Elem{Set: limited, Key: dest})
-	for _, s := range f.Sources {
-		if s = s.Masked(); s.Addr().Is6() == f.Target.Is6() {
-			out = append(out, Elem{Set: sources, Key: addr(s.Addr()) + dest, KeyEnd: addr(last(s)) + dest})
+	out = append(out, Elem{Set: sets.limited, Key: key})
+	for _, s := range disjoint(f.Sources, f.Target.Is6()) {
+		out = append(out, Elem{Set: sets.sources, Key: addr(s.Addr()) + key, KeyEnd: addr(last(s)) + key})
+	}
+	return out
+}
+
+type forwardSet struct{ to, limited, sources Set }
+
+// forwardSets are the sets by family (IPv6) and by whether the port is published on all addresses.
+var forwardSets = map[bool]map[bool]forwardSet{
+	false: {false: {MapPub4, SetPubLimited4, SetPubSources4}, true: {MapAny4, SetAnyLimited4, SetAnySources4}},
+	true:  {false: {MapPub6, SetPubLimited6, SetPubSources6}, true: {MapAny6, SetAnyLimited6, SetAnySources6}},
+}
+
+// disjoint gives the ranges of a family without those that lie in another: the kernel refuses ranges that overlap.
+func disjoint(in []netip.Prefix, v6 bool) (out []netip.Prefix) {
+	for _, p := range in {
+		p = p.Masked()
+		covered := p.Addr().Is6() != v6 || slices.Contains(out, p) ||
+			slices.ContainsFunc(in, func(q netip.Prefix) bool { return q.Bits() < p.Bits() && q.Contains(p.Addr()) })
+		if !covered {
+			out = append(out, p)
 		}
 	}
 	return out

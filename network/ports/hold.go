@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -33,6 +34,13 @@ func (k Key) String() string { return fmt.Sprintf("%s/%s", k.Addr, k.Proto) }
 type Target struct {
 	Owner string // for messages: `container "web"`
 	To    netip.AddrPort
+	// Sources are who may connect through the relay; empty: everybody. The host itself always may.
+	Sources []netip.Prefix
+}
+
+func (t Target) allows(a netip.Addr) bool {
+	a = a.Unmap().WithZone("")
+	return len(t.Sources) == 0 || a.IsLoopback() || slices.ContainsFunc(t.Sources, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
 type held struct {

@@ -57,18 +57,23 @@ func (h *Holder) serve(fd int) {
 	}
 	if hd.key.Proto == model.UDP {
 		if hd.udp == nil {
-			hd.udp = newUDPRelay(hd.fd, hd.target.To)
+			hd.udp = newUDPRelay(hd.fd, hd.target)
 		}
 		hd.udp.receive()
 		return
 	}
-	c, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+	c, from, err := unix.Accept4(fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 	if err == unix.EMFILE || err == unix.ENFILE {
 		// Without a free descriptor the event would come again at once and for ever; look again in a second.
 		unix.EpollCtl(h.epoll, unix.EPOLL_CTL_DEL, fd, nil)
 		time.AfterFunc(time.Second, func() { h.rewatch(hd) })
 	}
 	if err != nil {
+		return
+	}
+	if !hd.target.allows(sockAddr(from).Addr()) {
+		unix.SetsockoptLinger(c, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1}) // refused, not ended
+		unix.Close(c)
 		return
 	}
 	go relayStream(c, hd.key.Proto, hd.target.To)
@@ -117,8 +122,8 @@ func relayStream(fd int, proto model.Proto, to netip.AddrPort) {
 // udpRelay carries datagrams between clients of one held socket and the container. receive runs under the holder's
 // lock; answers come on one goroutine for each client.
 type udpRelay struct {
-	fd int
-	to netip.AddrPort
+	fd     int
+	target Target
 
 	mu      sync.Mutex
 	clients map[netip.AddrPort]*net.UDPConn
@@ -126,8 +131,8 @@ type udpRelay struct {
 	buf     []byte
 }
 
-func newUDPRelay(fd int, to netip.AddrPort) *udpRelay {
-	return &udpRelay{fd: fd, to: to, clients: map[netip.AddrPort]*net.UDPConn{}, buf: make([]byte, 64<<10)}
+func newUDPRelay(fd int, target Target) *udpRelay {
+	return &udpRelay{fd: fd, target: target, clients: map[netip.AddrPort]*net.UDPConn{}, buf: make([]byte, 64<<10)}
 }
 
 func (r *udpRelay) receive() {
@@ -142,14 +147,19 @@ func (r *udpRelay) receive() {
 	}
 }
 
-func (r *udpRelay) client(from unix.Sockaddr) *net.UDPConn {
-	var key netip.AddrPort
-	switch a := from.(type) {
+func sockAddr(sa unix.Sockaddr) netip.AddrPort {
+	switch a := sa.(type) {
 	case *unix.SockaddrInet4:
-		key = netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
+		return netip.AddrPortFrom(netip.AddrFrom4(a.Addr), uint16(a.Port))
 	case *unix.SockaddrInet6:
-		key = netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
-	default:
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr), uint16(a.Port))
+	}
+	return netip.AddrPort{}
+}
+
+func (r *udpRelay) client(from unix.Sockaddr) *net.UDPConn {
+	key := sockAddr(from)
+	if !key.IsValid() || !r.target.allows(key.Addr()) {
 		return nil
 	}
 	r.mu.Lock()
@@ -157,7 +167,7 @@ func (r *udpRelay) client(from unix.Sockaddr) *net.UDPConn {
 	if c := r.clients[key]; c != nil || r.closed || len(r.clients) >= udpMax {
 		return c
 	}
-	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(r.to))
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(r.target.To))
 	if err != nil {
 		return nil
 	}

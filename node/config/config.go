@@ -51,7 +51,7 @@ type API struct {
 
 // Network is about the networks of the host.
 type Network struct {
-	Bridge         string       // name of the default bridge's link, or "none"
+	Bridge         string // name of the default bridge's link, or "none"
 	IPv4           BridgeRange
 	IPv6           BridgeRange
 	MTU            int

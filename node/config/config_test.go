@@ -37,7 +37,7 @@ func TestFlagsAndFile(t *testing.T) {
 		"runtime":    c.Container.Runtimes["crun"].Args[0] == "--debug" && c.Container.Runtimes["runc"].Path == "/usr/sbin/runc",
 		"icc":        !c.Network.ICC,
 		"debug":      c.Daemon.LogLevel == "debug",
-		"bip":        c.Network.BIP.String() == "172.30.0.1/24",
+		"bip":        c.Network.IPv4.Bridge.String() == "172.30.0.1/24",
 		"labels":     strings.Join(c.Daemon.Labels, ",") == "a=b,c=d",
 		"mtu":        c.Network.MTU == 1400,
 		"1 warning":  len(c.Warnings) == 1 && strings.Contains(c.Warnings[0], "live-restore"),

@@ -266,6 +266,9 @@ func (c *Config) check() error {
 	if a.TLSVerify && a.CACert == "" {
 		return errs.New(errs.Invalid, "--tlsverify needs --tlscacert, the CA that signs clients' certificates")
 	}
+	if p := c.Network.Publish; p.Filter && !p.Filter6 {
+		return errs.New(errs.Invalid, "--ip6tables=false is not offered alone: IPv4 and IPv6 are in one table of the packet filter, and without it containers would be reachable over IPv6; leave it out, or use --iptables=false for both")
+	}
 	for _, h := range a.Hosts {
 		if strings.HasPrefix(h, "tcp://") && !a.TLSVerify && !a.AllowPlainTCP {
 			return errs.New(errs.Forbidden, "%s without client certificates would make everybody who reaches it root on this machine; "+
