@@ -62,3 +62,37 @@ func TestScale(t *testing.T) {
 		t.Errorf("left over: %d links, %d held ports, %d rules", len(plugs), w.m.holder.Len(), len(w.m.want["any4"]))
 	}
 }
+
+// One container with 2,000 ports: one transaction, and the next container costs what the first did.
+func TestManyPortsOfOne(t *testing.T) {
+	w := newWorld(t, nil)
+	var ports []string
+	for i := range 2000 {
+		ports = append(ports, fmt.Sprintf("%d:80", 10000+i))
+	}
+	attach := func() time.Duration {
+		var d []time.Duration
+		for range 9 {
+			start := time.Now()
+			b := w.box(w.request("small", nil, "0:80"))
+			d = append(d, time.Since(start))
+			must(t, w.m.Detach(context.Background(), b.id, ""))
+		}
+		return slices.Sorted(slices.Values(d))[4]
+	}
+	before := attach()
+	start := time.Now()
+	b := w.box(w.request("large", nil, ports...))
+	t.Log("attach with 2,000 ports", time.Since(start))
+	serve(t, b.ns, 80, "large")
+	expect(t, "the last port", call(t, w.outside, "tcp", "198.51.100.1:11999"), "large 198.51.100.2")
+	must(t, w.m.rebuildRules())
+	after := attach()
+	t.Log("attach of one with one port: before", before, "after", after)
+	if after > 3*before+2*time.Millisecond {
+		t.Errorf("with 2,000 ports in place an attach takes %v, without %v", after, before)
+	}
+	start = time.Now()
+	must(t, w.m.Detach(context.Background(), b.id, ""))
+	t.Log("detach with 2,000 ports", time.Since(start))
+}

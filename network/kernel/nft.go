@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/google/nftables"
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
@@ -36,12 +37,21 @@ func (n *nft) dial() error {
 	if n.conn != nil {
 		return nil
 	}
-	c, err := nftables.New(nftables.AsLasting())
+	c, err := nftables.New(nftables.AsLasting(), nftables.WithSockOptions(largeBuffers))
 	if err != nil {
 		return errs.New(errs.Unsupported, "the kernel's packet filter cannot be reached: %w; load the module nf_tables, or start the daemon with --iptables=false", err)
 	}
 	n.conn = c
 	return nil
+}
+
+// largeBuffers makes room for transactions of many thousand elements: a transaction is one message to the kernel, which
+// refuses one that is larger than the buffer may grow. Nothing is allocated ahead.
+func largeBuffers(c *netlink.Conn) error {
+	if err := c.SetWriteBuffer(64 << 20); err != nil {
+		return err
+	}
+	return c.SetReadBuffer(8 << 20)
 }
 
 func (n *nft) flush(what string) error {
