@@ -22,6 +22,8 @@ import (
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/undo"
 	"github.com/shoalhq/shoal/runtime/spec"
+	"github.com/shoalhq/shoal/runtime/spec/logopts"
+	"github.com/shoalhq/shoal/task/logs"
 )
 
 // endTimeout is how long Clear waits for a supervisor whose container has ended to be gone.
@@ -121,6 +123,9 @@ func (m *Manager) prepare(ctx context.Context, dir string, r *StartRequest) erro
 		}
 		cfg.Runtime = ref
 	}
+	if err := m.forwarder(&cfg.Log); err != nil {
+		return err
+	}
 	oci := r.Spec
 	if r.Namespace != nil {
 		oci = withNetns(oci)
@@ -147,6 +152,27 @@ func (m *Manager) prepare(ctx context.Context, dir string, r *StartRequest) erro
 		return errs.Wrap(err, "prepare the supervisor of container %s", cfg.ID)
 	}
 	return nil
+}
+
+// forwarder chooses the program for log drivers that need TLS.
+func (m *Manager) forwarder(log *spec.LogTarget) error {
+	o, err := logopts.Parse(log.Driver, log.Options)
+	if err != nil || !o.NeedsTLS() {
+		return err
+	}
+	if len(m.cfg.TLSForwarder) == 0 {
+		return errs.New(errs.Unsupported, "log driver %s: this daemon has no forwarder for TLS: use an address without it", log.Driver)
+	}
+	log.Forwarder = m.cfg.TLSForwarder
+	return nil
+}
+
+// ValidateLog says why a log driver or its options cannot work here.
+func (m *Manager) ValidateLog(driver string, opts map[string]string) error {
+	if err := logs.Validate(driver, opts); err != nil {
+		return err
+	}
+	return m.forwarder(&spec.LogTarget{Driver: driver, Options: opts})
 }
 
 // vacate clears what an earlier run of the container left, unless it still runs.

@@ -18,6 +18,8 @@ type Config struct {
 	// Runtimes are the foreign OCI runtimes by name; the name "" is our own and need not be there.
 	Runtimes map[string]spec.RuntimeRef
 	Clock    clock.Clock // nil is the real one
+	// TLSForwarder is the command that forwards logs with TLS (runtime/logs/tlsdial.Main); empty: such drivers are refused.
+	TLSForwarder []string
 }
 
 // StartRequest asks for a container to be run.

@@ -92,6 +92,8 @@ type LogTarget struct {
 	Path    string            `json:"path,omitempty"`
 	Options map[string]string `json:"options,omitempty"`
 	Info    LogInfo           `json:"info"` // for tags and attributes
+	// Forwarder is the command that speaks with a log server, when it is not the supervisor's own program (TLS).
+	Forwarder []string `json:"forwarder,omitempty"`
 }
 
 // LogInfo is what log drivers may say about the container.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -13,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/osthread"
+	"github.com/shoalhq/shoal/model"
 	"github.com/shoalhq/shoal/runtime/rootfs"
 	"github.com/shoalhq/shoal/runtime/spec"
 )
@@ -115,7 +116,7 @@ func (f *foreign) mountSubpath(dir string, number int, m *specs.Mount) error {
 	}
 	var opts []string
 	for _, o := range m.Options {
-		if m.Type == "bind" && !strings.HasPrefix(o, rootfs.SubpathOption) {
+		if m.Type == "bind" && !strings.HasPrefix(o, model.MountSubpathOption) {
 			opts = append(opts, o)
 		}
 	}
@@ -163,15 +164,11 @@ func (f *foreign) inView(do func() error) error {
 }
 
 // inThread runs do in a thread that has its own idea of the file system and ends afterwards.
-func inThread(do func() error) error {
-	result := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
-		err := unix.Unshare(unix.CLONE_FS)
-		if err == nil {
+func inThread(do func() error) (err error) {
+	osthread.Run(func() {
+		if err = unix.Unshare(unix.CLONE_FS); err == nil {
 			err = do()
 		}
-		result <- err
-	}()
-	return <-result
+	})
+	return err
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/runtime/logs"
+	"github.com/shoalhq/shoal/runtime/logs/forward"
 	"github.com/shoalhq/shoal/runtime/spec"
 )
 
@@ -26,7 +27,7 @@ func MainWith(args []string, pick func(*spec.SupervisorConfig) (Runner, error)) 
 	}
 	switch {
 	case len(args) == 1 && args[0] == "--forward":
-		return complain(logs.Forward())
+		return forward.Main()
 	case len(args) == 2 && args[0] == "--compress":
 		unix.Setpriority(unix.PRIO_PROCESS, 0, 10)
 		return complain(logs.Compress(args[1]))

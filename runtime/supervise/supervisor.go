@@ -279,11 +279,15 @@ func (s *supervisor) clientDropped(reason string) {
 }
 
 func (s *supervisor) logOptions() logs.Options {
+	forwarder := s.cfg.Log.Forwarder
+	if len(forwarder) == 0 {
+		forwarder = []string{"/proc/self/exe", "supervise", "--forward"}
+	}
 	return logs.Options{
 		Dropped: func(n int64, reason string) {
 			go s.events.send(spec.Event{Kind: "log-dropped", Count: n, Reason: reason})
 		},
-		Forwarder:  []string{"/proc/self/exe", "supervise", "--forward"},
+		Forwarder:  forwarder,
 		Compressor: []string{"/proc/self/exe", "supervise", "--compress"},
 	}
 }

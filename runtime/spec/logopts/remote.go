@@ -1,7 +1,6 @@
 package logopts
 
 import (
-	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -146,7 +145,7 @@ func (p *parser) address(key, defPort string, hasHost map[string]bool) (network,
 	if i := strings.LastIndexByte(address, ':'); i >= 0 && !strings.HasSuffix(address, "]") {
 		name, port = address[:i], address[i+1:]
 	}
-	if _, err := netip.ParseAddr(address); err == nil && strings.Contains(address, ":") { // bare IPv6
+	if strings.Count(address, ":") > 1 && !strings.Contains(address, "]") { // bare IPv6
 		name, port = "["+address+"]", ""
 	}
 	if port == "" {
@@ -159,4 +158,9 @@ func (p *parser) address(key, defPort string, hasHost map[string]bool) (network,
 		p.fail(key, "must name a host")
 	}
 	return network, name + ":" + port
+}
+
+// NeedsTLS says whether the log server is reached by TLS.
+func (o *Options) NeedsTLS() bool {
+	return o.Syslog != nil && o.Syslog.Network == "tcp+tls" || o.Fluentd != nil && o.Fluentd.Network == "tls"
 }

@@ -4,23 +4,30 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/shoalhq/shoal/lib/ids"
 	"github.com/shoalhq/shoal/runtime/spec"
 )
 
 // fields are what a tag may say, by the names of Docker's templates. The supervisor evaluates tags itself, because the
 // template package of the standard library would double its memory.
 var fields = map[string]func(i *spec.LogInfo) string{
-	"ID":            func(i *spec.LogInfo) string { return ids.Short(i.ContainerID) },
+	"ID":            func(i *spec.LogInfo) string { return short(i.ContainerID) },
 	"FullID":        func(i *spec.LogInfo) string { return i.ContainerID },
 	"ContainerID":   func(i *spec.LogInfo) string { return i.ContainerID },
 	"Name":          func(i *spec.LogInfo) string { return strings.TrimPrefix(i.ContainerName, "/") },
 	"ContainerName": func(i *spec.LogInfo) string { return i.ContainerName },
-	"ImageID":       func(i *spec.LogInfo) string { return ids.Short(i.ImageID) },
+	"ImageID":       func(i *spec.LogInfo) string { return short(i.ImageID) },
 	"ImageFullID":   func(i *spec.LogInfo) string { return i.ImageID },
 	"ImageName":     func(i *spec.LogInfo) string { return i.ImageName },
 	"Command":       func(i *spec.LogInfo) string { return i.Command },
 	"DaemonName":    func(i *spec.LogInfo) string { return i.DaemonName },
+}
+
+// short is the form of an ID that people see. (lib/ids has it too, with randomness that the runtime need not link.)
+func short(id string) string {
+	if i := strings.IndexByte(id, ':'); i >= 0 {
+		id = id[i+1:]
+	}
+	return id[:min(len(id), 12)]
 }
 
 var functions = map[string]func(string) string{
