@@ -325,3 +325,14 @@ func (w *World) Count() (c Counts) {
 	}
 	return c
 }
+
+// Flag gives the next daemon a flag with its value, in place of the one it had.
+func (w *World) Flag(name, value string) {
+	for i := range w.flags {
+		if w.flags[i] == name && i+1 < len(w.flags) {
+			w.flags[i+1] = value
+			return
+		}
+	}
+	w.flags = append(w.flags, name, value)
+}
