@@ -7,9 +7,11 @@ import (
 	"maps"
 	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/shoalhq/shoal/engine/ocispec"
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/ids"
 	"github.com/shoalhq/shoal/model"
@@ -240,6 +242,9 @@ func structuredMount(m *model.Mount) (model.MountPoint, error) {
 			}
 			mp.Propagation = m.Bind.Propagation
 		}
+		if err := checkReadOnly(m, mp.Propagation); err != nil {
+			return bad("%w", err)
+		}
 	case "volume":
 		if m.Source != "" {
 			if err := model.ValidateVolumeName(m.Source); err != nil {
@@ -249,13 +254,16 @@ func structuredMount(m *model.Mount) (model.MountPoint, error) {
 		mp.Name = m.Source
 		if v := m.Volume; v != nil {
 			mp.Driver = v.DriverName
-			if v.Subpath != "" {
-				return model.MountPoint{}, errs.New(errs.Unsupported, "mount on %s: a subpath of a volume is not supported yet; mount the whole volume", m.Target)
+			if v.Subpath != "" && !filepath.IsLocal(v.Subpath) {
+				return bad("volume subpath %q must be a relative path within the volume", v.Subpath)
 			}
 		}
 	case "tmpfs":
 		if m.Source != "" {
 			return bad("field Source must not be specified")
+		}
+		if _, err := ocispec.StructuredTmpfs(mp); err != nil {
+			return bad("%w", err)
 		}
 		if m.Tmpfs != nil && m.Tmpfs.SizeBytes < 0 {
 			return bad("field TmpfsOptions.SizeBytes must not be negative")
@@ -264,14 +272,34 @@ func structuredMount(m *model.Mount) (model.MountPoint, error) {
 		if m.Source == "" {
 			return bad("field Source must not be empty: it is the image")
 		}
-		if m.Image != nil && m.Image.Subpath != "" {
-			return model.MountPoint{}, errs.New(errs.Unsupported, "mount on %s: a subpath of an image is not supported yet; mount the whole image", m.Target)
+		if m.Image != nil && m.Image.Subpath != "" && !filepath.IsLocal(m.Image.Subpath) {
+			return bad("image subpath %q must be a relative path within the image", m.Image.Subpath)
 		}
 		mp.Source, mp.RW = m.Source, false
 	default:
 		return model.MountPoint{}, invalid("mount type unknown: %q; known are bind, volume, tmpfs and image", m.Type)
 	}
 	return mp, nil
+}
+
+// checkReadOnly refuses choices of how deep a bind mount is read-only that contradict each other.
+func checkReadOnly(m *model.Mount, propagation string) error {
+	b := m.Bind
+	switch {
+	case b == nil || !b.ReadOnlyNonRecursive && !b.ReadOnlyForceRecursive:
+		return nil
+	case !m.ReadOnly:
+		return invalid("mount options conflict: a mount that is not read-only cannot be read-only recursively or not; add readonly")
+	case !b.ReadOnlyForceRecursive:
+		return nil
+	case b.ReadOnlyNonRecursive:
+		return invalid("mount options conflict: ReadOnlyForceRecursive && BindOptions.ReadOnlyNonRecursive")
+	case b.NonRecursive:
+		return invalid("mount options conflict: ReadOnlyForceRecursive && BindOptions.NonRecursive")
+	case propagation != "rprivate":
+		return invalid("mount options conflict: ReadOnlyForceRecursive needs the propagation rprivate, not %s: mounts that appear later would be writable", propagation)
+	}
+	return nil
 }
 
 // createVolumes makes and holds the volumes of the container, and the missing directories that -v names.
@@ -283,6 +311,9 @@ func (e *Engine) createVolumes(ctx context.Context, c *model.Container, undo fun
 		case "bind":
 			if err := checkBindSource(mp); err != nil {
 				return err
+			}
+			if b := mp.Spec; b != nil && b.Bind != nil && b.Bind.ReadOnlyForceRecursive && !e.cfg.Host.RRO {
+				return errs.New(errs.Unsupported, "mount on %s: this kernel cannot make a mount read-only recursively; Linux 5.12 can", mp.Destination)
 			}
 		case "volume":
 			if err := e.createVolume(ctx, c, mp, undo); err != nil {

@@ -270,6 +270,9 @@ func (e *Engine) planMounts(ctx context.Context, c *model.Container, undo func(f
 			if _, err := os.Stat(mp.Source); err != nil {
 				return nil, invalid("invalid mount config for type \"bind\": bind source path does not exist: %s (for %s)", mp.Source, mp.Destination)
 			}
+			if err := checkPropagation(&mp); err != nil {
+				return nil, err
+			}
 		case "volume":
 			vm, err := e.ports.Volumes.Mount(ctx, mp.Name, c.ID)
 			if err != nil {

@@ -173,6 +173,10 @@ type TmpfsOptions struct {
 	Options   [][]string
 }
 
+// MountSubpathOption is an OCI mount option of our own runtime: the path below the source to mount in place of the whole.
+// (Options that begin with "x-" are for programs, see mount(8).)
+const MountSubpathOption = "x-shoal.subpath="
+
 // MountPoint is a mount as it was resolved.
 type MountPoint struct {
 	Type        string
@@ -184,6 +188,18 @@ type MountPoint struct {
 	RW          bool
 	Propagation string
 	Spec        *Mount // the structured request behind it, with what MountPoint does not say; nil for -v
+}
+
+// Subpath is the part of a volume or an image that is mounted; "" is the whole.
+func (m *MountPoint) Subpath() string {
+	switch {
+	case m.Spec == nil:
+	case m.Spec.Volume != nil:
+		return m.Spec.Volume.Subpath
+	case m.Spec.Image != nil:
+		return m.Spec.Image.Subpath
+	}
+	return ""
 }
 
 // ContainerNetworkSpec is how the container is connected. PortBinding, Port and EndpointSpec are in network.go.

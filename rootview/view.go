@@ -126,12 +126,32 @@ func cloneSources(mounts []model.MountPoint) []int {
 		if m.Source == "" {
 			continue
 		}
-		fd, err := unix.OpenTree(unix.AT_FDCWD, m.Source, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
-		if err == nil {
+		if fd, err := cloneSource(&m); err == nil {
 			trees[i] = fd
 		}
 	}
 	return trees
+}
+
+const cloneFlags = unix.OPEN_TREE_CLONE | unix.OPEN_TREE_CLOEXEC | unix.AT_RECURSIVE
+
+// cloneSource opens a mount's source, or the part of it that the container sees, out of which nothing in it leads.
+func cloneSource(m *model.MountPoint) (int, error) {
+	sub := m.Subpath()
+	if sub == "" {
+		return unix.OpenTree(unix.AT_FDCWD, m.Source, cloneFlags)
+	}
+	top, err := unix.Open(m.Source, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(top)
+	part, err := unix.Openat2(top, sub, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		return -1, err
+	}
+	defer unix.Close(part)
+	return unix.OpenTree(part, "", cloneFlags|unix.AT_EMPTY_PATH)
 }
 
 func closeAll(fds []int) {

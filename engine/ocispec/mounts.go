@@ -111,9 +111,10 @@ func defaultMounts(in MountInput) []specs.Mount {
 func userMount(mp model.MountPoint, in MountInput) (specs.Mount, error) {
 	switch mp.Type {
 	case "tmpfs":
-		return structuredTmpfs(mp)
+		return StructuredTmpfs(mp)
 	case "image":
-		return imageMount(mp.Destination, in.Images[mp.Destination])
+		m, err := imageMount(mp.Destination, in.Images[mp.Destination])
+		return withSubpath(m, mp), err
 	case "volume":
 		vm, ok := in.Volumes[mp.Destination]
 		if !ok {
@@ -121,11 +122,25 @@ func userMount(mp model.MountPoint, in MountInput) (specs.Mount, error) {
 		}
 		if vm.Type != "bind" {
 			opts := append(slices.Clone(vm.Options), access(mp.RW))
-			return specs.Mount{Destination: mp.Destination, Type: vm.Type, Source: vm.Source, Options: opts}, nil
+			return withSubpath(specs.Mount{Destination: mp.Destination, Type: vm.Type, Source: vm.Source, Options: opts}, mp), nil
 		}
-		return specs.Mount{Destination: mp.Destination, Type: "bind", Source: vm.Source, Options: bindOptions(mp, in.Host)}, nil
+		opts := bindOptions(mp, in.Host)
+		for _, o := range vm.Options { // what the volume itself says, such as nosuid, holds for every container
+			if o != "bind" && o != "rbind" && o != "rw" {
+				opts = append(opts, o)
+			}
+		}
+		return withSubpath(specs.Mount{Destination: mp.Destination, Type: "bind", Source: vm.Source, Options: opts}, mp), nil
 	}
 	return specs.Mount{Destination: mp.Destination, Type: "bind", Source: mp.Source, Options: bindOptions(mp, in.Host)}, nil
+}
+
+// withSubpath narrows a mount to the part that was asked for; the runtime resolves it.
+func withSubpath(m specs.Mount, mp model.MountPoint) specs.Mount {
+	if sub := mp.Subpath(); sub != "" {
+		m.Options = append(m.Options, model.MountSubpathOption+sub)
+	}
+	return m
 }
 
 // imageMount shows an image's layers read-only: an overlay without an upper directory, which needs two layers at least.
@@ -171,7 +186,8 @@ func bindOptions(mp model.MountPoint, h Host) []string {
 	return append(opts, prop)
 }
 
-func structuredTmpfs(mp model.MountPoint) (specs.Mount, error) {
+// StructuredTmpfs is a --mount type=tmpfs.
+func StructuredTmpfs(mp model.MountPoint) (specs.Mount, error) {
 	opts := []string{"noexec", "nosuid", "nodev", "rprivate"}
 	if mp.Spec != nil {
 		if mp.Spec.ReadOnly {
@@ -185,7 +201,11 @@ func structuredTmpfs(mp model.MountPoint) (specs.Mount, error) {
 				opts = append(opts, "size="+strconv.FormatInt(t.SizeBytes, 10))
 			}
 			for _, o := range t.Options {
-				opts = replaceOption(opts, strings.Join(o, "="))
+				opt := strings.Join(o, "=")
+				if err := checkTmpfsOption(opt, mp.Destination); err != nil {
+					return specs.Mount{}, err
+				}
+				opts = replaceOption(opts, opt)
 			}
 		}
 	}
@@ -209,14 +229,21 @@ func TmpfsMount(dest, options string) (specs.Mount, error) {
 		if o == "" {
 			continue
 		}
-		name, _, data := strings.Cut(o, "=")
-		if data && !slices.Contains(tmpfsData, name) || !data && !slices.Contains(tmpfsFlags, name) {
-			return specs.Mount{}, errs.New(errs.Invalid, "invalid tmpfs option %q for %s: known are %s, and with a value %s", o, dest,
-				strings.Join(tmpfsFlags[:16], " "), strings.Join(tmpfsData, " "))
+		if err := checkTmpfsOption(o, dest); err != nil {
+			return specs.Mount{}, err
 		}
 		opts = replaceOption(opts, o)
 	}
 	return specs.Mount{Destination: dest, Type: "tmpfs", Source: "tmpfs", Options: opts}, nil
+}
+
+func checkTmpfsOption(o, dest string) error {
+	name, _, data := strings.Cut(o, "=")
+	if data && slices.Contains(tmpfsData, name) || !data && slices.Contains(tmpfsFlags, name) {
+		return nil
+	}
+	return errs.New(errs.Invalid, "invalid tmpfs option %q for %s: known are %s, and with a value %s", o, dest,
+		strings.Join(tmpfsFlags[:16], " "), strings.Join(tmpfsData, " "))
 }
 
 // replaceOption adds an option and drops its opposite.

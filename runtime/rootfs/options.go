@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/model"
 )
 
 // mountOptions is a mount's option list, sorted by what has to be done with each.
@@ -14,7 +16,7 @@ type mountOptions struct {
 	bind, recursive  bool
 	remount, copyUp  bool
 	idmap            string // "", "idmap", "ridmap"
-	subpath          string // SubpathOption
+	subpath          string // model.MountSubpathOption
 	propagation      []propagation
 	data             []string // for the file system itself, "key" or "key=value"
 }
@@ -92,7 +94,7 @@ func parseOptions(list []string) mountOptions {
 		case "idmap", "ridmap":
 			o.idmap = word
 		default:
-			if sub, ok := strings.CutPrefix(word, SubpathOption); ok {
+			if sub, ok := strings.CutPrefix(word, model.MountSubpathOption); ok {
 				o.subpath = sub
 				continue
 			}

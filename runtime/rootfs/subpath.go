@@ -9,18 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
 	"github.com/shoalhq/shoal/runtime/spec"
 )
 
-// SubpathOption is a mount option with the path below a bind mount's source, or below the root of any other file system,
-// that is mounted in place of the whole. It is resolved with the source as its root: neither ".." nor a link in it, which
-// containers that write there can place, leads out. (Options that begin with "x-" are for programs, see mount(8).)
-const SubpathOption = "x-shoal.subpath="
-
-// SubpathOf finds the option.
+// SubpathOf finds the option that names the part of a bind mount's source, or of any other file system, that is mounted
+// in place of the whole. It is resolved with the source as its root: neither ".." nor a link in it, which containers that
+// write there can place, leads out.
 func SubpathOf(options []string) (string, bool) {
 	for _, o := range options {
-		if sub, ok := strings.CutPrefix(o, SubpathOption); ok {
+		if sub, ok := strings.CutPrefix(o, model.MountSubpathOption); ok {
 			return sub, true
 		}
 	}
