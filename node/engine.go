@@ -122,7 +122,11 @@ func programPath(name string) string {
 }
 
 func taskConfig(cfg *config.Config, runtimePath string) task.Config {
-	return task.Config{RuntimePath: runtimePath, ExecRoot: cfg.Daemon.ExecRoot, Runtimes: taskRuntimes(cfg)}
+	c := task.Config{RuntimePath: runtimePath, ExecRoot: cfg.Daemon.ExecRoot, Runtimes: taskRuntimes(cfg)}
+	if self, err := os.Executable(); err == nil {
+		c.TLSForwarder = []string{self, "log-forward"}
+	}
+	return c
 }
 
 // warnings are what /info says of this host.

@@ -94,7 +94,9 @@ func (t tasks) Reattach(ctx context.Context, id string) (engine.Task, *engine.Ta
 
 func (t tasks) Known() ([]string, error)                   { return t.m.Known() }
 func (t tasks) Clear(ctx context.Context, id string) error { return t.m.Clear(ctx, id) }
-func (t tasks) ValidateLog(cfg model.LogConfig) error      { return logs.Validate(cfg.Driver, cfg.Options) }
+func (t tasks) ValidateLog(cfg model.LogConfig) error {
+	return t.m.ValidateLog(cfg.Driver, cfg.Options)
+}
 
 func (t tasks) ReadLog(ctx context.Context, src engine.LogSource, opts model.LogOptions, emit func(model.LogEntry) error) error {
 	return logs.Read(ctx, logs.Source{Driver: src.Target.Driver, Path: src.Target.Path, Running: src.Running}, opts, emit)

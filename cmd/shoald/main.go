@@ -13,6 +13,7 @@ import (
 	"github.com/shoalhq/shoal/lib/version"
 	"github.com/shoalhq/shoal/node"
 	"github.com/shoalhq/shoal/node/config"
+	"github.com/shoalhq/shoal/runtime/logs/tlsdial"
 )
 
 func main() {
@@ -21,6 +22,9 @@ func main() {
 			fail(err)
 		}
 		return
+	}
+	if len(os.Args) == 2 && os.Args[1] == "log-forward" { // started by supervisors for log servers behind TLS
+		os.Exit(tlsdial.Main())
 	}
 	cfg, act, err := config.Parse(os.Args[1:], os.Stdout)
 	switch {
