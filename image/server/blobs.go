@@ -95,6 +95,8 @@ func (s *Server) mount(ctx context.Context, name, from string, d digest.Digest) 
 	if from != "" && !nameOK.MatchString(from) {
 		return false, nil
 	}
+	s.gate.RLock()
+	defer s.gate.RUnlock()
 	there := false
 	err := s.book.db.View(func(tx *bolt.Tx) error {
 		if from != "" {
@@ -148,6 +150,8 @@ func (s *Server) sweepSoon() {
 // tidy forgets blobs that no manifest names and no client asked about lately, repositories with nothing in them, and gives
 // the store back what no repository has.
 func (s *Server) tidy(ctx context.Context) error {
+	s.gate.Lock()
+	defer s.gate.Unlock()
 	if err := s.dropUnused(); err != nil {
 		return err
 	}
@@ -164,7 +168,7 @@ func (s *Server) tidy(ctx context.Context) error {
 	}
 	var gone []digest.Digest
 	for _, d := range kept {
-		if !needed[d] && !s.arriving(d) {
+		if !needed[d] {
 			gone = append(gone, d)
 		}
 	}

@@ -169,6 +169,8 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, name, ref s
 		}
 		tag = ""
 	}
+	s.gate.RLock()
+	defer s.gate.RUnlock()
 	if err := s.complete(name, m); err != nil {
 		return err
 	}

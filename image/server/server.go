@@ -36,6 +36,10 @@ type Server struct {
 	cfg  Config
 	book *book
 
+	// gate keeps the book and the store in step: held for reading from the moment content is written or found until the
+	// book has it, for writing while content that is not in the book is given back.
+	gate sync.RWMutex
+
 	mu       sync.Mutex
 	uploads  map[string]*upload
 	recent   map[string]time.Time // repository and digest: asked about lately, so a push may rely on it

@@ -39,8 +39,7 @@ type upload struct {
 	ctx    context.Context
 	w      content.Writer // nil: opened when next needed
 	offset int64
-	digest digest.Digest // while it is being committed
-	stop   func() bool   // the timer of the idle upload
+	stop   func() bool // the timer of the idle upload
 }
 
 // ref names the ingest. The repository is part of it, so that an upload is found again after a restart, but only there.
@@ -158,28 +157,33 @@ func (s *Server) startUpload(w http.ResponseWriter, r *http.Request, name string
 	return nil
 }
 
+// findUpload gives an upload that is under way, also one that an earlier process began, and lets it live on.
 func (s *Server) findUpload(ctx context.Context, name, id string) (*upload, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	u := s.uploads[id]
-	if u != nil && u.repo != name {
-		return nil, uploadUnknown()
-	}
+	s.mu.Unlock()
 	if u == nil {
 		ctx, blobs, err := s.content(context.WithoutCancel(ctx))
 		if err != nil {
 			return nil, err
 		}
 		u = &upload{id: id, repo: name, ctx: ctx}
-		st, err := blobs.Status(ctx, u.ref()) // of an earlier process
+		st, err := blobs.Status(ctx, u.ref())
 		if err != nil {
 			return nil, uploadUnknown()
 		}
 		u.offset = st.Offset
-		s.uploads[id] = u
-	} else {
+	}
+	if u.repo != name {
+		return nil, uploadUnknown()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known := s.uploads[id]; known != nil { // another request took it up meanwhile
+		u = known
 		u.stop()
 	}
+	s.uploads[id] = u
 	u.stop = s.cfg.Clock.AfterFunc(idleUpload, func() { s.expire(u) })
 	return u, nil
 }
@@ -224,17 +228,6 @@ func (s *Server) dropAbandoned(ctx context.Context) error {
 		}
 	}
 	return nil
-}
-
-func (s *Server) arriving(d digest.Digest) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, u := range s.uploads {
-		if u.digest == d {
-			return true
-		}
-	}
-	return false
 }
 
 // receive appends the request's body.
@@ -332,9 +325,8 @@ func (s *Server) finishUpload(w http.ResponseWriter, r *http.Request, u *upload)
 	if err := s.receive(w, r, u); err != nil {
 		return err
 	}
-	s.mu.Lock()
-	u.digest = d
-	s.mu.Unlock()
+	s.gate.RLock()
+	defer s.gate.RUnlock()
 	if err := failpoint.Hit("image/server/commit"); err != nil {
 		return err
 	}
