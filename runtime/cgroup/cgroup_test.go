@@ -200,7 +200,7 @@ func TestPlanRefuses(t *testing.T) {
 		{v2, specs.LinuxResources{Memory: &specs.LinuxMemory{Swap: p(int64(10))}}, errs.Invalid, "without a memory.limit"},
 		{v1, specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: p(int64(10)), Swap: p(int64(5))}}, errs.Invalid, "less than memory.limit"},
 		{v1, specs.LinuxResources{Memory: &specs.LinuxMemory{Swappiness: p(uint64(101))}}, errs.Invalid, "0 to 100"},
-		{v1, specs.LinuxResources{Memory: &specs.LinuxMemory{Kernel: p(int64(10))}}, errs.Unsupported, "kernel memory"},
+		{v2, specs.LinuxResources{Memory: &specs.LinuxMemory{KernelTCP: p(int64(10))}}, errs.Unsupported, "memory of sockets"},
 		{v1, specs.LinuxResources{CPU: &specs.LinuxCPU{Shares: p(uint64(1))}}, errs.Invalid, "cpu-shares"},
 		{v1, specs.LinuxResources{CPU: &specs.LinuxCPU{Idle: p(int64(2))}}, errs.Invalid, "0 or 1"},
 		{v2, specs.LinuxResources{CPU: &specs.LinuxCPU{RealtimeRuntime: p(int64(2))}}, errs.Unsupported, "realtime"},
@@ -212,6 +212,15 @@ func TestPlanRefuses(t *testing.T) {
 		if !errs.Is(err, k.kind) || !strings.Contains(err.Error(), k.says) {
 			t.Errorf("%v; want %v saying %q", err, k.kind, k.says)
 		}
+	}
+	// The limit of kernel memory went from kernels; it is told, and no reason to fail.
+	kernel := &specs.LinuxResources{Memory: &specs.LinuxMemory{Kernel: p(int64(10)), KernelTCP: p(int64(20))}}
+	pl, err := v1.plan(kernel, true)
+	if err != nil || render(pl) != "memory memory.kmem.tcp.limit_in_bytes=20\n" {
+		t.Errorf("kernel memory: %v, %v", render(pl), err)
+	}
+	if got := Ignored(kernel); len(got) != 1 || !strings.Contains(got[0], "memory.kernel") {
+		t.Errorf("told of ignored resources: %q", got)
 	}
 	// What is not asked for is not missed.
 	if _, err := hostOf(false, "cpu").plan(&specs.LinuxResources{Pids: &specs.LinuxPids{Limit: p(int64(-1))}, Memory: &specs.LinuxMemory{}}, true); err != nil {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -163,6 +164,7 @@ func (m *Manager) setDevices(res *specs.LinuxResources, fresh bool) error {
 type table struct {
 	allow  bool // the default
 	except map[deviceKey]uint8
+	order  []deviceKey // in which the rules named the exceptions, so that the kernel's list reads like them
 }
 
 type deviceKey struct {
@@ -194,6 +196,9 @@ func fold(rules []deviceRule) (table, error) {
 
 func (t *table) fold(key deviceKey, r deviceRule) error {
 	if r.allow != t.allow {
+		if _, again := t.except[key]; !again {
+			t.order = append(t.order, key)
+		}
 		t.except[key] |= r.access
 		return nil
 	}
@@ -265,8 +270,8 @@ func (m *Manager) setDevicesV1(dir string, rules []deviceRule, fresh bool) error
 	}
 	// First add, then remove: nothing the container may use is closed in between.
 	var missing, surplus []string
-	for k, a := range want.except {
-		if more := a &^ now.except[k]; more != 0 {
+	for i, k := range want.order {
+		if more := want.except[k] &^ now.except[k]; more != 0 && !slices.Contains(want.order[:i], k) {
 			missing = append(missing, deviceRule{kind: k.kind, major: k.major, minor: k.minor, access: more}.String())
 		}
 	}

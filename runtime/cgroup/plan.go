@@ -84,6 +84,18 @@ func (h *Host) plan(res *specs.LinuxResources, fresh bool) (*plan, error) {
 	return p, p.trouble
 }
 
+// Ignored lists the resources that are asked for and that no kernel of today limits; the callers warn of them.
+func Ignored(res *specs.LinuxResources) (out []string) {
+	if res == nil || res.Memory == nil {
+		return nil
+	}
+	if m := res.Memory; m.Kernel != nil && *m.Kernel > 0 { // deprecated; looked at only to speak of it
+		out = append(out, "memory.kernel: kernels since 5.4 count kernel memory within memory.limit and have no limit of its own "+
+			"for it; the option has no effect")
+	}
+	return out
+}
+
 func set[T comparable](v *T) bool {
 	var zero T
 	return v != nil && *v != zero
@@ -101,12 +113,7 @@ func (p *plan) memory(m *specs.LinuxMemory) {
 	if m == nil {
 		return
 	}
-	// The deprecated fields are looked at only to refuse them.
-	if m.Kernel != nil && *m.Kernel > 0 || m.KernelTCP != nil && *m.KernelTCP > 0 {
-		p.refuse(errs.Unsupported, "memory.kernel and memory.kernelTCP: kernels no longer limit kernel memory apart "+
-			"from memory.limit: leave them out")
-	}
-	if !set(m.Limit) && !set(m.Reservation) && !set(m.Swap) && m.Swappiness == nil && !set(m.DisableOOMKiller) {
+	if !set(m.KernelTCP) && !set(m.Limit) && !set(m.Reservation) && !set(m.Swap) && m.Swappiness == nil && !set(m.DisableOOMKiller) {
 		return
 	}
 	v2, ok := p.on("memory", "memory")
@@ -155,12 +162,19 @@ func (p *plan) memoryV1(m *specs.LinuxMemory) {
 	if m.Swappiness != nil {
 		p.add("memory", "memory.swappiness", strconv.FormatUint(*m.Swappiness, 10), "memory.swappiness")
 	}
+	if set(m.KernelTCP) {
+		p.add("memory", "memory.kmem.tcp.limit_in_bytes", limit(*m.KernelTCP, "-1"), "memory.kernelTCP")
+	}
 	if m.DisableOOMKiller != nil && (*m.DisableOOMKiller || !p.fresh) {
 		p.add("memory", "memory.oom_control", map[bool]string{true: "1", false: "0"}[*m.DisableOOMKiller], "memory.disableOOMKiller")
 	}
 }
 
 func (p *plan) memoryV2(m *specs.LinuxMemory) {
+	if m.KernelTCP != nil && *m.KernelTCP > 0 {
+		p.refuse(errs.Unsupported, "memory.kernelTCP: cgroup v2 counts the memory of sockets within memory.limit and has no "+
+			"limit of its own for it: leave it out")
+	}
 	if m.Swappiness != nil {
 		p.refuse(errs.Unsupported, "memory.swappiness: cgroup v2 has no swappiness of a group: leave it out; to keep the "+
 			"container out of swap set memory.swap equal to memory.limit")

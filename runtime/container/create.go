@@ -108,6 +108,7 @@ func (c *creation) load() error {
 	if err := c.checkProcess(); err != nil {
 		return err
 	}
+	c.withoutSELinux()
 	if err := checkLabels(c.spec.Process, c.spec.Linux.MountLabel); err != nil {
 		return err
 	}
@@ -126,15 +127,30 @@ func (c *creation) checkProcess() error {
 	if lost := privilege.Ungrantable(c.spec.Process.Capabilities); len(lost) > 0 {
 		c.rt.warn("capabilities %v are unknown here or not the runtime's own: the container goes without", lost)
 	}
+	for _, what := range cgroup.Ignored(c.spec.Linux.Resources) {
+		c.rt.warn("resources.%s", what)
+	}
 	return nil
+}
+
+// withoutSELinux leaves a label of the mounts out where SELinux is off: alone it confines nobody, and nobody reads it.
+func (c *creation) withoutSELinux() {
+	if c.spec.Linux.MountLabel == "" || selinuxEnabled() {
+		return
+	}
+	c.rt.warn("linux.mountLabel %q: SELinux is not enabled on this host; the mounts go without", c.spec.Linux.MountLabel)
+	c.spec.Linux.MountLabel = ""
+}
+
+func selinuxEnabled() bool {
+	_, err := os.Stat("/sys/fs/selinux/enforce")
+	return err == nil
 }
 
 // checkLabels refuses labels of security modules that this host does not run, before anything is made.
 func checkLabels(p *specs.Process, mountLabel string) error {
-	if label := p.SelinuxLabel + mountLabel; label != "" {
-		if _, err := os.Stat("/sys/fs/selinux/enforce"); err != nil {
-			return errs.New(errs.Unsupported, "SELinux label %q is asked for, but SELinux is not enabled on this host; leave it out", label)
-		}
+	if label := p.SelinuxLabel + mountLabel; label != "" && !selinuxEnabled() {
+		return errs.New(errs.Unsupported, "SELinux label %q is asked for, but SELinux is not enabled on this host; leave it out", label)
 	}
 	if profile := p.ApparmorProfile; profile != "" && profile != "unconfined" {
 		on, err := os.ReadFile("/sys/module/apparmor/parameters/enabled")
