@@ -124,3 +124,24 @@ func TestKernelStartLatency(t *testing.T) {
 	slices.Sort(to)
 	t.Logf("from Start to running: median %v, fastest %v, slowest %v", to[len(to)/2], to[0], to[len(to)-1])
 }
+
+func TestKernelLogThroughput(t *testing.T) {
+	w := newWorld(t)
+	const rounds, size = 10, 20 << 20
+	line := []byte("a line of output as programs print them, of about seventy characters.\n")
+	if err := os.WriteFile(filepath.Join(w.root, "text"), bytes.Repeat(line, size/len(line)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for _, driver := range []string{"none", "local", "json-file"} {
+		r := w.request("for i in 0 1 2 3 4 5 6 7 8 9; do cat /text; done")
+		r.Config.Log.Driver = driver
+		began := time.Now()
+		task := startKernel(t, w, r)
+		<-task.Done()
+		took := time.Since(began)
+		if e := task.Exit(); e.Code != 0 || e.LogError != "" {
+			t.Fatal(e)
+		}
+		t.Logf("%s: %.0f MB/s", driver, rounds*size/1e6/took.Seconds())
+	}
+}
