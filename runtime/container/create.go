@@ -54,7 +54,7 @@ func (r *Runtime) Run(o CreateOptions) (*Process, error) {
 }
 
 func (r *Runtime) create(o *CreateOptions, gated bool) (*Process, error) {
-	c := &creation{rt: r, opts: o, gated: gated}
+	c := &creation{rt: r, opts: o, gated: gated, proc: &Process{ID: o.ID}}
 	defer c.undo.Run()
 	if err := c.load(); err != nil {
 		return nil, err
@@ -279,6 +279,16 @@ func (c *creation) launch() error {
 		defer gate.Close()
 	}
 	child.Keep = append(child.Keep, preserved(c.opts.PreserveFDs)...)
+	cfg, err := c.initConfig(src, gate, create)
+	if err != nil {
+		return err
+	}
+	// The state for hooks inside the container has the pid in it; without such hooks nothing has to wait for it.
+	hooked := len(cfg.CreateContainer)+len(cfg.StartContainer) > 0
+	var config <-chan encoded
+	if !hooked {
+		config = c.encode(cfg, filter)
+	}
 	err = c.cgroup.Spawn(func(fd int) (err error) {
 		child.Cgroup = fd
 		c.child, err = namespaces.Start(child)
@@ -288,11 +298,15 @@ func (c *creation) launch() error {
 		return err
 	}
 	c.undo.Add(c.child.Abort)
-	c.proc = &Process{ID: c.opts.ID, Pid: c.child.Pid, PidFD: c.child.PidFD}
+	c.proc.Pid, c.proc.PidFD = c.child.Pid, c.child.PidFD
 	if err := c.keepRecords(userNS); err != nil {
 		return err
 	}
-	return c.sendConfig(src, gate, create, <-filter)
+	if hooked {
+		cfg.State = c.state(specs.StateCreating)
+		config = c.encode(cfg, filter)
+	}
+	return sendConfig(c.child, <-config)
 }
 
 // keepRecords writes down the process, and what only the runtime can set for it from outside.
@@ -379,14 +393,27 @@ func (c *creation) openGate(child *namespaces.Child) (*os.File, error) {
 	return gate, nil
 }
 
-func (c *creation) sendConfig(src *sources, gate *os.File, create uintptr, filter compiled) error {
-	if filter.err != nil {
-		return errs.Wrap(filter.err, "seccomp")
-	}
+// encoded is init's configuration with the filter behind it.
+type encoded struct {
+	message namespaces.Message
+	err     error
+}
+
+// encode makes init's configuration while the child is being forked.
+func (c *creation) encode(cfg *initproc.Config, filter <-chan compiled) <-chan encoded {
+	done := make(chan encoded, 1)
+	go func() {
+		m, err := encodeConfig(cfg, <-filter)
+		done <- encoded{m, err}
+	}()
+	return done
+}
+
+func (c *creation) initConfig(src *sources, gate *os.File, create uintptr) (*initproc.Config, error) {
 	s := c.spec
 	overlay, err := spec.Overlay(s)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	cfg := &initproc.Config{ID: c.opts.ID, Process: s.Process, Hostname: s.Hostname, Domainname: s.Domainname, Sysctl: s.Linux.Sysctl,
 		Personality: s.Linux.Personality, Memory: s.Linux.MemoryPolicy, NewNet: create&unix.CLONE_NEWNET != 0,
@@ -401,9 +428,19 @@ func (c *creation) sendConfig(src *sources, gate *os.File, create uintptr, filte
 	if h := s.Hooks; h != nil {
 		cfg.RuntimeHooks = len(h.Prestart)+len(h.CreateRuntime) > 0
 		cfg.CreateContainer, cfg.StartContainer = h.CreateContainer, h.StartContainer
-		cfg.State = c.state(specs.StateCreating)
 	}
-	return sendConfig(c.child, cfg, filter.filter)
+	return cfg, nil
+}
+
+func encodeConfig(cfg *initproc.Config, filter compiled) (namespaces.Message, error) {
+	if filter.err != nil {
+		return namespaces.Message{}, errs.Wrap(filter.err, "seccomp")
+	}
+	data, err := json.Marshal(cfg)
+	if err != nil {
+		return namespaces.Message{}, fmt.Errorf("encode init's configuration: %w", err)
+	}
+	return namespaces.Message{Kind: initproc.MsgConfig, Arg: uint32(len(filter.filter)), Content: append(data, filter.filter...)}, nil
 }
 
 // fewPids says whether the process limit is so low that runtime/cgroup sets it only right before the exec.
@@ -411,13 +448,11 @@ func fewPids(r *specs.LinuxResources) bool {
 	return r != nil && r.Pids != nil && r.Pids.Limit != nil && *r.Pids.Limit > 0 && *r.Pids.Limit < 128
 }
 
-func sendConfig(child *namespaces.Process, cfg *initproc.Config, filter []byte) error {
-	data, err := json.Marshal(cfg)
-	if err != nil {
-		return fmt.Errorf("encode init's configuration: %w", err)
+func sendConfig(child *namespaces.Process, config encoded) error {
+	if config.err != nil {
+		return config.err
 	}
-	m := namespaces.Message{Kind: initproc.MsgConfig, Arg: uint32(len(filter)), Content: append(data, filter...)}
-	if err := namespaces.Send(int(child.Sync.Fd()), m); err != nil && err != unix.EPIPE {
+	if err := namespaces.Send(int(child.Sync.Fd()), config.message); err != nil && err != unix.EPIPE {
 		return fmt.Errorf("send init its configuration: %w", err)
 	}
 	return nil // a broken pipe: what init has to say about it comes next

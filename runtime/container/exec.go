@@ -145,9 +145,6 @@ func (e *execution) own(flags uintptr) (uintptr, error) {
 }
 
 func (e *execution) configure(filter compiled) error {
-	if filter.err != nil {
-		return errs.Wrap(filter.err, "seccomp")
-	}
 	process := *e.opts.Process
 	if process.OOMScoreAdj == nil {
 		process.OOMScoreAdj = e.spec.Process.OOMScoreAdj
@@ -163,7 +160,8 @@ func (e *execution) configure(filter compiled) error {
 	}
 	cfg := &initproc.Config{ID: e.id, Exec: true, Process: &process, NoNewKeyring: true, PreserveFDs: e.opts.PreserveFDs,
 		Personality: e.spec.Linux.Personality, Memory: e.spec.Linux.MemoryPolicy}
-	if err := sendConfig(e.child, cfg, filter.filter); err != nil {
+	m, err := encodeConfig(cfg, filter)
+	if err := sendConfig(e.child, encoded{m, err}); err != nil {
 		return err
 	}
 	f := &follower{sync: e.child.Sync, proc: e.proc, launch: &e.opts.Launch}

@@ -1,6 +1,7 @@
 package container
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -56,7 +57,7 @@ func (h *held) config() (*specs.Spec, error) {
 }
 
 func (h *held) groups() (*cgroup.Manager, error) {
-	host, err := cgroup.Detect()
+	host, err := h.rt.host()
 	if err != nil {
 		return nil, err
 	}
@@ -333,17 +334,27 @@ func (h *held) remove() error {
 			return err
 		}
 	}
-	cfg, cfgErr := h.config()
-	state := h.ociState(specs.StateStopped)
+	poststop, state := h.poststop()
 	if err := h.dir.Remove(); err != nil {
 		return err
 	}
-	if cfgErr == nil && cfg.Hooks != nil {
-		if err := hooks.RunAll("poststop", cfg.Hooks.Poststop, state); err != nil {
-			h.rt.warn("%v", err)
-		}
+	if err := hooks.RunAll("poststop", poststop, state); err != nil {
+		h.rt.warn("%v", err)
 	}
 	return nil
+}
+
+// poststop finds the hooks to run after the container is gone. Most have none, and their configuration is not decoded.
+func (h *held) poststop() ([]specs.Hook, *specs.State) {
+	data, err := os.ReadFile(filepath.Join(h.dir.Path(), spec.ConfigFile))
+	if err != nil || !bytes.Contains(data, []byte("poststop")) {
+		return nil, nil
+	}
+	cfg, err := spec.Parse(data)
+	if err != nil || cfg.Hooks == nil {
+		return nil, nil
+	}
+	return cfg.Hooks.Poststop, h.ociState(specs.StateStopped)
 }
 
 func (h *held) killInit() error {

@@ -3,24 +3,32 @@ package container
 import (
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/runtime/cgroup"
 	"github.com/shoalhq/shoal/runtime/state"
 )
 
-// Runtime works on the containers below one root directory. It holds nothing open and may be shared.
+// Runtime works on the containers below one root directory. It holds nothing open and may be shared; make it by Open.
 type Runtime struct {
 	store *state.Store
+	host  func() (*cgroup.Host, error) // found out once
 	// Warn is told of what was asked and is left out because this host does not have it; nil drops it.
 	Warn func(message string)
 }
 
 // Open names the root directory, usually on tmpfs; it is made when the first container is created.
-func Open(root string) *Runtime { return &Runtime{store: state.Open(root)} }
+func Open(root string) *Runtime {
+	return &Runtime{store: state.Open(root), host: sync.OnceValues(cgroup.Detect)}
+}
+
+// Prefetch finds out in the background what a start will need to know of this host.
+func (r *Runtime) Prefetch() { go r.host() }
 
 func (r *Runtime) warn(format string, args ...any) {
 	if r.Warn != nil {

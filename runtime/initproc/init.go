@@ -277,12 +277,14 @@ func (p *initProcess) become() error {
 	if err := p.scheduling(); err != nil {
 		return err
 	}
-	proc, err := p.procfs()
-	if err != nil && (process.ApparmorProfile != "" || process.SelinuxLabel != "") {
-		return err
-	}
-	if err := privilege.SetExecLabels(proc, process.ApparmorProfile, process.SelinuxLabel); err != nil {
-		return err
+	if process.ApparmorProfile != "" || process.SelinuxLabel != "" {
+		proc, err := p.procfs()
+		if err != nil {
+			return err
+		}
+		if err := privilege.SetExecLabels(proc, process.ApparmorProfile, process.SelinuxLabel); err != nil {
+			return err
+		}
 	}
 	caps, _ := privilege.ParseCaps(process.Capabilities)
 	if _, err := caps.Limit(); err != nil {

@@ -25,6 +25,7 @@ func launchFlags(f *flag.FlagSet, l *container.Launch) {
 }
 
 func (c *command) createOptions(name string, args []string) (*createFlags, error) {
+	c.rt.Prefetch()
 	var o createFlags
 	f := flags(name)
 	f.StringVar(&o.opts.Bundle, "bundle", "", "")

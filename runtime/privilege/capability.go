@@ -2,9 +2,7 @@ package privilege
 
 import (
 	"fmt"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 
@@ -69,21 +67,14 @@ func capNumber(name string) int {
 	return -1
 }
 
-// lastCap asks the kernel once which capability is its last.
+// lastCap asks the kernel once which capability, of those known here, is its last.
 var lastCap = sync.OnceValue(func() int {
-	data, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
-	if err == nil {
-		if n, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil {
-			return n
+	for last := len(capNames) - 1; last > 0; last-- {
+		if _, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(last), 0, 0, 0); err == nil {
+			return last
 		}
 	}
-	last := 0
-	for i := range capNames {
-		if ok, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, uintptr(i), 0, 0, 0); err == nil && ok >= 0 {
-			last = i
-		}
-	}
-	return last
+	return 0
 })
 
 // Limit leaves out what this process does not have itself, so cannot grant; the specification wants a warning for it, not

@@ -189,24 +189,6 @@ func verifyDevice(fd int, d *specs.LinuxDevice) error {
 	return nil
 }
 
-// nullTree is a detached mount of a device that was verified to be the null device: a container-supplied /dev/null must
-// not end up over a masked path.
-func (b *Builder) nullTree() (int, error) {
-	if b.null >= 0 {
-		return b.null, nil
-	}
-	tree, err := cloneTree(b.root, "dev/null", false)
-	if err != nil {
-		return -1, fmt.Errorf("open /dev/null: %w", err)
-	}
-	if err := verifyDevice(tree, &defaultDevices[0]); err != nil {
-		unix.Close(tree)
-		return -1, errs.New(errs.Forbidden, "/dev/null in the container is not the null device")
-	}
-	b.null = tree
-	return tree, nil
-}
-
 // Console puts the terminal onto /dev/console.
 func (b *Builder) Console(terminal int) error {
 	dest, err := makeFile(b.root, "/dev/console")
@@ -260,51 +242,86 @@ func isDirTree(fd int) (bool, error) {
 	return st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
-// mask hides a path: a directory under an empty read-only one, anything else under the null device.
-func (b *Builder) mask(name string) error {
-	dest, err := openIn(b.root, strings.TrimRight(name, "/"), unix.O_PATH, 0)
-	if err == unix.ENOENT || err == unix.ENOTDIR {
-		return nil // nothing to hide
+// mask hides the masked paths: directories under an empty read-only one, anything else under the null device.
+func (b *Builder) mask() error {
+	var dirs, files []int
+	defer func() {
+		for _, fd := range append(dirs, files...) {
+			unix.Close(fd)
+		}
+	}()
+	for _, name := range b.cfg.Masked {
+		dest, err := openIn(b.root, strings.TrimRight(name, "/"), unix.O_PATH, 0)
+		if err == unix.ENOENT || err == unix.ENOTDIR {
+			continue // nothing to hide
+		}
+		if err != nil {
+			return errs.Wrap(pathErr(name, err), "mask %s", name)
+		}
+		isDir, err := isDirTree(dest)
+		if err != nil {
+			unix.Close(dest)
+			return errs.Wrap(err, "mask %s", name)
+		}
+		if isDir {
+			dirs = append(dirs, dest)
+		} else {
+			files = append(files, dest)
+		}
 	}
-	if err != nil {
-		return pathErr(name, err)
+	if err := cover(dirs, b.emptyTree); err != nil {
+		return errs.Wrap(err, "mask directories")
 	}
-	defer unix.Close(dest)
-	isDir, err := isDirTree(dest)
-	if err != nil {
-		return err
-	}
-	cover := b.nullTree
-	if isDir {
-		cover = b.emptyTree
-	}
-	from, err := cover()
-	if err != nil {
-		return err
-	}
-	tree, err := cloneTree(from, "", false)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(tree)
-	return moveTo(tree, dest)
+	return errs.Wrap(cover(files, b.nullTree), "mask files")
 }
 
-// emptyTree is one empty read-only tmpfs for all masked directories.
-func (b *Builder) emptyTree() (int, error) {
-	if b.emptyDir >= 0 {
-		return b.emptyDir, nil
+// cover mounts copies of one tree over all places, and on the last the tree itself: one that stayed detached would have
+// to be dissolved at the exec, which makes it wait for RCU.
+func cover(places []int, open func() (int, error)) error {
+	if len(places) == 0 {
+		return nil
 	}
+	from, err := open()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(from)
+	last := len(places) - 1
+	for _, dest := range places[:last] {
+		tree, err := cloneTree(from, "", false)
+		if err != nil {
+			return err
+		}
+		err = moveTo(tree, dest)
+		unix.Close(tree)
+		if err != nil {
+			return err
+		}
+	}
+	return moveTo(from, places[last])
+}
+
+// nullTree is a detached mount of a device that was verified to be the null device: a container-supplied /dev/null must
+// not end up over a masked path.
+func (b *Builder) nullTree() (int, error) {
+	tree, err := cloneTree(b.root, "dev/null", false)
+	if err != nil {
+		return -1, fmt.Errorf("open /dev/null: %w", err)
+	}
+	if err := verifyDevice(tree, &defaultDevices[0]); err != nil {
+		unix.Close(tree)
+		return -1, errs.New(errs.Forbidden, "/dev/null in the container is not the null device")
+	}
+	return tree, nil
+}
+
+// emptyTree is an empty read-only tmpfs.
+func (b *Builder) emptyTree() (int, error) {
 	data := []string{"nr_blocks=1", "nr_inodes=1", "mode=555"}
 	if b.cfg.MountLabel != "" {
 		data = append(data, "context="+b.cfg.MountLabel)
 	}
-	tree, err := newFS("tmpfs", "tmpfs", data, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	b.emptyDir = tree
-	return tree, nil
+	return newFS("tmpfs", "tmpfs", data, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_NODEV|unix.MOUNT_ATTR_NOEXEC)
 }
 
 func (b *Builder) readonly(name string) error {

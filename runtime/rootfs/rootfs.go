@@ -49,17 +49,15 @@ type Mount struct {
 // Builder does the work step by step.
 type Builder struct {
 	cfg      Config
-	root     int   // the root's mount
-	late     []int // mounts to make read-only at the end
-	null     int   // detached /dev/null for masking, or -1
-	emptyDir int   // detached empty directory for masking, or -1
+	root int   // the root's mount
+	late []int // mounts to make read-only at the end
 }
 
 const openPath = unix.O_PATH | unix.O_CLOEXEC
 
 // Begin cuts the mount namespace off from the host's and attaches the root.
 func Begin(cfg Config) (*Builder, error) {
-	b := &Builder{cfg: cfg, null: -1, emptyDir: -1}
+	b := &Builder{cfg: cfg}
 	if err := b.openShared(); err != nil {
 		return nil, err
 	}
@@ -209,10 +207,8 @@ func (b *Builder) Finish() error {
 			return errs.Wrap(err, "make %s read-only", path)
 		}
 	}
-	for _, path := range b.cfg.Masked {
-		if err := b.mask(path); err != nil {
-			return errs.Wrap(err, "mask %s", path)
-		}
+	if err := b.mask(); err != nil {
+		return err
 	}
 	if b.cfg.Root.Readonly {
 		if err := setAttr(b.root, unix.MOUNT_ATTR_RDONLY, 0, false); err != nil {
@@ -231,7 +227,7 @@ func (b *Builder) Finish() error {
 
 // Close gives the builder's descriptors back.
 func (b *Builder) Close() {
-	for _, fd := range append(b.late, b.root, b.null, b.emptyDir) {
+	for _, fd := range append(b.late, b.root) {
 		if fd > 0 {
 			unix.Close(fd)
 		}
