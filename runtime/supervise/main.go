@@ -33,8 +33,8 @@ func MainWith(args []string, pick func(*spec.SupervisorConfig) (Runner, error)) 
 		return complain(logs.Compress(args[1]))
 	case len(args) == 2 && args[0] == "--reap":
 		return complain(reap(args[1], pick))
-	case len(args) == 2 && args[0] == "--resume":
-		fd, err := strconv.Atoi(args[1])
+	case len(args) == 3 && args[1] == "--resume": // the directory is for those who read process lists
+		fd, err := strconv.Atoi(args[2])
 		if err != nil {
 			return complain(err)
 		}

@@ -77,7 +77,7 @@ func (s *supervisor) settle() {
 	for _, n := range keep {
 		unix.FcntlInt(uintptr(n), unix.F_SETFD, 0)
 	}
-	unix.Exec("/proc/self/exe", []string{"shoal-runtime", "supervise", "--resume", strconv.Itoa(fd)}, os.Environ())
+	unix.Exec("/proc/self/exe", []string{"shoal-runtime", "supervise", s.dir, "--resume", strconv.Itoa(fd)}, os.Environ())
 	for _, n := range keep { // it did not work: go on as we are
 		unix.CloseOnExec(n)
 	}
