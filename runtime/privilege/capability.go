@@ -53,8 +53,11 @@ func ParseCaps(c *specs.LinuxCapabilities) (Caps, []string) {
 		}
 		return set
 	}
-	return Caps{Known: true, Bounding: bits(c.Bounding), Effective: bits(c.Effective), Permitted: bits(c.Permitted),
-		Inheritable: bits(c.Inheritable), Ambient: bits(c.Ambient)}, unknown
+	// Not in one with the return: which value of unknown that would return is not specified, and Go 1.26.8 returned a
+	// slice on the dead stack.
+	caps := Caps{Known: true, Bounding: bits(c.Bounding), Effective: bits(c.Effective), Permitted: bits(c.Permitted),
+		Inheritable: bits(c.Inheritable), Ambient: bits(c.Ambient)}
+	return caps, unknown
 }
 
 func capNumber(name string) int {

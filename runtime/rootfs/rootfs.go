@@ -48,7 +48,7 @@ type Mount struct {
 
 // Builder does the work step by step.
 type Builder struct {
-	cfg      Config
+	cfg  Config
 	root int   // the root's mount
 	late []int // mounts to make read-only at the end
 }

@@ -1,0 +1,73 @@
+package initproc
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/errs"
+)
+
+func TestLookPath(t *testing.T) {
+	dir := t.TempDir()
+	put := func(name string, mode os.FileMode) {
+		os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755)
+		if err := os.WriteFile(filepath.Join(dir, name), nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a/tool", 0o644)
+	put("b/tool", 0o755)
+	put("a/plain", 0o644)
+	env := []string{"PATH=/nowhere", "PATH=" + dir + "/a:" + dir + "/b"}
+	for _, c := range []struct {
+		arg, want string
+		kind      errs.Kind
+	}{
+		{"tool", dir + "/b/tool", 0},
+		{"./b/tool", dir + "/b/tool", 0},
+		{dir + "/b/tool", dir + "/b/tool", 0},
+		{"plain", `exec: "plain": permission denied`, errs.Forbidden},
+		{"none", `exec: "none": executable file not found in $PATH`, errs.NotFound},
+		{dir + "/none", "no such file or directory", errs.NotFound},
+		{dir + "/a/plain/x", "not a directory", errs.NotFound},
+		{dir + "/a", "is a directory: permission denied", errs.Forbidden},
+		{dir + "/a/plain", "permission denied", errs.Forbidden},
+	} {
+		got, err := lookPath(&specs.Process{Args: []string{c.arg}, Env: env, Cwd: dir})
+		if c.kind == 0 {
+			if got != c.want || err != nil {
+				t.Errorf("%s: got %q, %v", c.arg, got, err)
+			}
+			continue
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) || !errs.Is(err, c.kind) {
+			t.Errorf("%s: got %v, want %q of kind %v", c.arg, err, c.want, c.kind)
+		}
+	}
+}
+
+func TestCompleteEnvKeepsHome(t *testing.T) {
+	p := &specs.Process{Env: []string{"HOME=/h"}}
+	completeEnv(p)
+	if len(p.Env) != 1 {
+		t.Error(p.Env)
+	}
+	p = &specs.Process{User: specs.User{UID: 4294967294}}
+	completeEnv(p)
+	if len(p.Env) != 1 || p.Env[0] != "HOME=/" {
+		t.Error(p.Env)
+	}
+}
+
+func TestExecErrExplains(t *testing.T) {
+	for errno, want := range map[error]string{unix.ENOENT: "interpreter", unix.ENOEXEC: "architecture", unix.EACCES: "noexec", unix.E2BIG: "too large"} {
+		if err := execErr("/p", errno); !strings.Contains(err.Error(), want) {
+			t.Error(err)
+		}
+	}
+}
