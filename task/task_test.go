@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 		switch os.Args[1] {
 		case "supervise":
 			os.Exit(supervise.MainWith(os.Args[2:], plain.Pick))
+		case "starter":
+			os.Exit(starter())
 		case plain.InitVerb:
 			os.Exit(plain.Init(os.Args[2:]))
 		}

@@ -259,6 +259,9 @@ func (c *foreignContainer) Destroy() error {
 func (c *foreignContainer) Exec(o ExecOptions) (Process, error) {
 	process := *o.Process
 	process.Terminal = o.Tty
+	if o.Size[0] > 0 {
+		process.ConsoleSize = &specs.Box{Height: o.Size[0], Width: o.Size[1]}
+	}
 	data, err := json.Marshal(process)
 	if err != nil {
 		return nil, err

@@ -142,7 +142,6 @@ func (s *supervisor) create(pick func(*spec.SupervisorConfig) (Runner, error)) e
 		<-s.init.reaped
 		return err
 	}
-	s.watchOOM()
 	go s.serve()
 	return nil
 }
@@ -209,6 +208,7 @@ func (s *supervisor) start() error {
 	}
 	s.report(spec.StartReport{Step: "running", Pid: s.c.Pid(), StartedAt: at}) // the container lives on when nobody hears it
 	s.events.add(s.hand)
+	go s.watchOOM() // not needed for the start: what happened before is counted all the same
 	return nil
 }
 
@@ -219,7 +219,9 @@ func (s *supervisor) finish() {
 	control := s.c.Control()
 	s.execs.close()
 	s.life.births.Lock()
-	control.KillAll() // processes of a container without a pid namespace of its own outlive its init
+	if pids, err := control.Pids(); err != nil || len(pids) > 0 {
+		control.KillAll() // processes of a container without a pid namespace of its own outlive its init
+	}
 	s.life.births.Unlock()
 	s.execs.finish()
 	s.out.drain(drainTimeout)
@@ -294,6 +296,8 @@ func (s *supervisor) logOptions() logs.Options {
 
 // watchOOM tells the daemon of out-of-memory kills.
 func (s *supervisor) watchOOM() {
+	s.calm.RLock()
+	defer s.calm.RUnlock()
 	fd, read := s.c.Control().OOM().Watch()
 	if fd < 0 {
 		return
@@ -303,6 +307,9 @@ func (s *supervisor) watchOOM() {
 		return
 	}
 	if f, err := pollable(fd, "oom"); err == nil {
+		if s.calm.oomSeen = s.c.Control().OOM().Count(); s.calm.oomSeen > 0 {
+			s.events.send(spec.Event{Kind: "oom", Count: int64(s.calm.oomSeen)})
+		}
 		s.followOOM(f, read)
 	}
 }

@@ -73,7 +73,7 @@ func (runner) Create(o supervise.CreateOptions) (supervise.Container, error) {
 	args := oci.Process.Args
 	path, err := lookup(args[0])
 	c.gate = err
-	c.process, err = spawn("/proc/self/exe", append([]string{"self", InitVerb, path}, args...), oci.Process.Env, o.Stdio, o.Tty, r)
+	c.process, err = spawn("/proc/self/exe", append([]string{"self", InitVerb, path}, args...), oci.Process.Env, o.Stdio, o.Tty, o.Config.ConsoleSize, r)
 	c.start = w
 	if err != nil {
 		return nil, err
@@ -101,7 +101,7 @@ func lookup(name string) (string, error) {
 	return "", &supervise.Failure{Code: 126, Err: errs.New(errs.Invalid, "exec: %q: %w", name, err)}
 }
 
-func spawn(path string, args, env []string, stdio [3]*os.File, tty bool, extra *os.File) (process, error) {
+func spawn(path string, args, env []string, stdio [3]*os.File, tty bool, size [2]uint, extra *os.File) (process, error) {
 	attr := &os.ProcAttr{Dir: "/", Env: env, Files: []*os.File{stdio[0], stdio[1], stdio[2]}, Sys: &syscall.SysProcAttr{Setsid: true}}
 	var p process
 	if tty {
@@ -111,6 +111,7 @@ func spawn(path string, args, env []string, stdio [3]*os.File, tty bool, extra *
 		}
 		defer slave.Close()
 		p.console = master
+		unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: uint16(size[0]), Col: uint16(size[1])})
 		attr.Files = []*os.File{slave, slave, slave}
 		attr.Sys.Setctty = true
 	}
@@ -157,7 +158,7 @@ func (c *container) Exec(o supervise.ExecOptions) (supervise.Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	p, err := spawn(path, o.Process.Args, o.Process.Env, o.Stdio, o.Tty, nil)
+	p, err := spawn(path, o.Process.Args, o.Process.Env, o.Stdio, o.Tty, o.Size, nil)
 	return &p, err
 }
 
