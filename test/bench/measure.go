@@ -205,7 +205,7 @@ func atRest(r *report, o options, engines []*engine, _, _ string) error {
 				return err
 			}
 		}
-		time.Sleep(5 * time.Second)
+		time.Sleep(15 * time.Second) // starting is over: supervisors have given back what they took for it
 		full := e.usage()
 		r.rate("engine's memory for one more idle container, MB (PSS)", "≤ 1.5", e.name, float64(full.pss-empty.pss)/1e6/float64(n))
 		r.rate("daemon with nothing running, MB resident", "≤ 60", e.name, float64(empty.daemonRSS)/1e6)
