@@ -39,8 +39,15 @@ func testMain(m *testing.M) int {
 		fmt.Fprintf(os.Stderr, "build shoal-runtime: %v\n%s", err, out)
 		return 1
 	}
-	return m.Run()
+	code := m.Run()
+	parents, _ := filepath.Glob("/sys/fs/cgroup/*" + cgroupParent)
+	for _, dir := range append(parents, "/sys/fs/cgroup"+cgroupParent) {
+		os.Remove(dir) // not when a test elsewhere still uses it
+	}
+	return code
 }
+
+const cgroupParent = "/shoal-test"
 
 var applets = []string{"sh", "true", "false", "cat", "ls", "id", "mount", "sleep", "echo", "hostname", "readlink", "touch", "grep", "test",
 	"stat", "env", "pwd", "kill", "mkdir", "rm", "tty", "ip", "dd", "date", "head", "chmod", "nproc", "ps", "wc", "sed", "printf", "sync"}
@@ -91,7 +98,7 @@ func newBundle(t *testing.T) *bundle {
 	b.spec.Root.Readonly = false
 	b.spec.Process.Args = []string{"true"}
 	b.spec.Process.Rlimits = nil
-	b.spec.Linux.CgroupsPath = "/shoal-test/" + b.id
+	b.spec.Linux.CgroupsPath = cgroupParent + "/" + b.id
 	t.Cleanup(func() {
 		out, _, code := b.try("delete", "--force", b.id)
 		if code != 0 {
