@@ -28,12 +28,14 @@ var (
 	armed atomic.Bool
 	mu    sync.Mutex
 	table map[string]*action
+	tell  string // file that gets the name of each point that acts
 )
 
 // Arm takes the points from text: "name=[skip*]verb[(arg)]", joined by ';'. Verbs: error(message), enospc, kill,
-// delay(duration), off. An empty text disarms all.
+// delay(duration), off. An empty text disarms all. The item "tell=FILE" makes every point that acts add a line with its
+// name to the file, so that a test knows which points were reached, in whatever process.
 func Arm(text string) error {
-	next := map[string]*action{}
+	next, file := map[string]*action{}, ""
 	for item := range strings.SplitSeq(text, ";") {
 		if item = strings.TrimSpace(item); item == "" {
 			continue
@@ -41,6 +43,10 @@ func Arm(text string) error {
 		name, what, ok := strings.Cut(item, "=")
 		if !ok {
 			return fmt.Errorf("fail point %q: want name=verb", item)
+		}
+		if name == "tell" {
+			file = what
+			continue
 		}
 		a := &action{verb: what}
 		if skip, rest, ok := strings.Cut(what, "*"); ok {
@@ -62,7 +68,7 @@ func Arm(text string) error {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	table = next
+	table, tell = next, file
 	armed.Store(len(next) > 0)
 	return nil
 }
@@ -83,8 +89,11 @@ func Hit(name string) error {
 		mu.Unlock()
 		return nil
 	}
-	verb, arg := a.verb, a.arg
+	verb, arg, file := a.verb, a.arg, tell
 	mu.Unlock()
+	if file != "" {
+		note(file, name)
+	}
 	switch verb {
 	case "error":
 		return errors.New("fail point " + name + ": " + arg)
@@ -98,4 +107,14 @@ func Hit(name string) error {
 		time.Sleep(d)
 	}
 	return nil
+}
+
+// note adds a name to a file in one write, so that lines of several processes do not mix.
+func note(file, name string) {
+	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	f.WriteString(name + "\n")
 }

@@ -2,6 +2,8 @@ package failpoint
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 )
@@ -23,5 +25,20 @@ func TestHit(t *testing.T) {
 	}
 	if Arm("x") == nil || Arm("x=explode") == nil {
 		t.Fatal("accepted nonsense")
+	}
+}
+
+func TestTell(t *testing.T) {
+	defer Arm("")
+	file := filepath.Join(t.TempDir(), "told")
+	if err := Arm("tell=" + file + ";a=1*error(boom);b=delay(0s)"); err != nil {
+		t.Fatal(err)
+	}
+	Hit("a")
+	Hit("other")
+	Hit("b")
+	Hit("a")
+	if got, _ := os.ReadFile(file); string(got) != "b\na\n" {
+		t.Fatalf("told %q", got)
 	}
 }
