@@ -62,6 +62,14 @@ func newWorld(t testing.TB) *world {
 		t.Fatal("these tests need busybox (Debian: apt-get install busybox-static)")
 	}
 	w := &world{dir: t.TempDir()}
+	t.Cleanup(func() { // the parent of all tests' cgroups; refused while another test has one
+		for _, pattern := range []string{"/sys/fs/cgroup/shoal-task-test", "/sys/fs/cgroup/*/shoal-task-test"} {
+			dirs, _ := filepath.Glob(pattern)
+			for _, d := range dirs {
+				syscall.Rmdir(d)
+			}
+		}
+	})
 	w.root = filepath.Join(w.dir, "rootfs")
 	for _, d := range []string{"bin", "proc", "dev", "sys", "tmp"} {
 		os.MkdirAll(filepath.Join(w.root, d), 0o755)
