@@ -140,6 +140,14 @@ type ImageProgress struct {
 	Action  string // "Loading layer", "Extracting", "Loaded image: hello:latest"
 	Current int64
 	Total   int64
+	Pushed  *PushedImage // set instead of Action when a tag was pushed
+}
+
+// PushedImage is a tag that a registry has now.
+type PushedImage struct {
+	Tag    string
+	Digest string
+	Size   int64 // bytes of the manifest
 }
 
 // Getenv gives the value of a variable of the config.

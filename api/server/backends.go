@@ -95,8 +95,9 @@ type ImageTransfer interface {
 	Import(ctx context.Context, archive io.Reader, i model.ImageImport) (imageID string, err error)
 }
 
-// Registry brings images in and out over the network. Auth may be nil.
+// Registry brings images in and out over the network. Auth may be nil. Pull and Push of a name without tag mean all tags.
 type Registry interface {
+	Distribution(ctx context.Context, ref string, auth *registry.AuthConfig) (registry.DistributionInspect, error)
 	Pull(ctx context.Context, ref, platform string, auth *registry.AuthConfig, progress func(model.ImageProgress)) error
 	Push(ctx context.Context, ref, platform string, auth *registry.AuthConfig, progress func(model.ImageProgress)) error
 	Search(ctx context.Context, term string, limit int, f model.Filters, auth *registry.AuthConfig) ([]registry.SearchResult, error)

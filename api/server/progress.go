@@ -70,6 +70,13 @@ func (p *progress) load(i model.ImageProgress) {
 
 // layer shows one layer's progress.
 func (p *progress) layer(i model.ImageProgress) {
+	if i.Pushed != nil {
+		data, err := json.Marshal(i.Pushed) // the names of its fields are the API's
+		if err == nil {
+			p.message(oldMessage{Message: jsonstream.Message{Aux: (*json.RawMessage)(&data)}})
+		}
+		return
+	}
 	m := oldMessage{Message: jsonstream.Message{ID: i.ID, Status: i.Action}}
 	if i.Current > 0 || i.Total > 0 {
 		now := time.Now()

@@ -44,6 +44,7 @@ func registryAuth(r *http.Request) (*registry.AuthConfig, error) {
 
 func (s *Server) registryRoutes() {
 	s.handle("POST /auth", s.login)
+	s.handle("GET /distribution/{rest...}", byLastPart(map[string]nameHandler{"json": s.distribution}))
 }
 
 func (s *Server) login(w http.ResponseWriter, r *http.Request, v types.Version) error {
@@ -104,6 +105,22 @@ func (s *Server) imagePush(w http.ResponseWriter, r *http.Request, v types.Versi
 	}
 	out := newProgress(w, false)
 	return out.end(s.b.Registry.Push(r.Context(), ref, first(platform), auth, out.layer))
+}
+
+// distribution tells what a registry says of an image, without pulling it.
+func (s *Server) distribution(w http.ResponseWriter, r *http.Request, _ types.Version, name string) error {
+	auth, err := registryAuth(r)
+	if err != nil {
+		return err
+	}
+	if s.b.Registry == nil {
+		return errNoRegistry("asking a registry about " + name)
+	}
+	res, err := s.b.Registry.Distribution(r.Context(), name, auth)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, res)
 }
 
 func (s *Server) imageSearch(w http.ResponseWriter, r *http.Request, v types.Version) error {

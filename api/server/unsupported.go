@@ -30,7 +30,6 @@ func (s *Server) unsupportedRoutes() {
 	s.handle("POST /build/prune", func(w http.ResponseWriter, _ *http.Request, _ types.Version) error { // "system prune" asks for it
 		return writeJSON(w, http.StatusOK, map[string]any{"CachesDeleted": []string{}, "SpaceReclaimed": 0})
 	})
-	s.handle("/distribution/", answer(errNoRegistry("asking a registry about an image")))
 	s.handle("GET /plugins", func(w http.ResponseWriter, _ *http.Request, _ types.Version) error {
 		return writeJSON(w, http.StatusOK, []string{})
 	})

@@ -69,39 +69,50 @@ func serverDomain(address string) (string, error) {
 
 // ping asks for the API's version, with credentials once the registry wants them.
 func ping(ctx context.Context, host docker.RegistryHost) error {
+	res, err := ask(ctx, host, host.Path+"/")
+	if err == nil {
+		res.Body.Close()
+	}
+	return err
+}
+
+// ask sends a GET request for a path on the host, with credentials once the registry wants them. The answer is a good
+// one, to be closed by the caller.
+func ask(ctx context.Context, host docker.RegistryHost, path string) (*http.Response, error) {
 	for try := 0; ; try++ {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, host.Scheme+"://"+host.Host+host.Path+"/", nil)
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, host.Scheme+"://"+host.Host+path, nil)
 		if err != nil {
-			return err
-		}
-		req.Header.Set("User-Agent", userAgent())
-		if host.Authorizer != nil {
-			if err := host.Authorizer.Authorize(ctx, req); err != nil {
-				return unauthorized(err)
-			}
+			return nil, err
 		}
 		for k, v := range host.Header {
 			req.Header[k] = v
 		}
+		req.Header.Set("User-Agent", userAgent())
+		if host.Authorizer != nil {
+			if err := host.Authorizer.Authorize(ctx, req); err != nil {
+				return nil, unauthorized(err)
+			}
+		}
 		res, err := host.Client.Do(req)
 		if err != nil {
-			return err
+			return nil, err
+		}
+		if res.StatusCode == http.StatusOK {
+			return res, nil
 		}
 		status := remoteerrors.NewUnexpectedStatusErr(res)
 		res.Body.Close()
 		switch {
-		case res.StatusCode == http.StatusOK:
-			return nil
 		case res.StatusCode != http.StatusUnauthorized:
-			return status
+			return nil, status
 		case try > 0 || host.Authorizer == nil:
-			return unauthorized(status)
+			return nil, unauthorized(status)
 		}
 		if len(dockerauth.ParseAuthHeader(res.Header)) == 0 {
-			return errs.New(errs.Unsupported, "the registry wants credentials, but says no way to give them that is known here (%q)", res.Header.Get("WWW-Authenticate"))
+			return nil, errs.New(errs.Unsupported, "the registry wants credentials, but says no way to give them that is known here (%q)", res.Header.Get("WWW-Authenticate"))
 		}
 		if err := host.Authorizer.AddResponses(ctx, []*http.Response{res}); err != nil {
-			return unauthorized(err)
+			return nil, unauthorized(err)
 		}
 	}
 }

@@ -24,16 +24,20 @@ import (
 )
 
 // Pull brings the image that ref names into the store, for the platform ("" is this host's), and records its name when
-// all of it is there, verified and unpacked. The registry is always asked what the name means today. Progress is what
-// Docker's users know, layer by layer.
+// all of it is there, verified and unpacked. The registry is always asked what the name means today. A name with neither
+// tag nor digest means all tags of the repository, as in Docker's API. Progress is what Docker's users know, layer by layer.
 func (c *Client) Pull(ctx context.Context, ref, platform string, auth *registry.AuthConfig, progress func(model.ImageProgress)) error {
-	parsed, err := model.ParseReference(ref)
+	parsed, err := model.ParseRepository(ref)
 	if err != nil {
 		return err
 	}
 	o := c.begin(parsed, auth, progress)
 	defer o.end()
-	err = o.pull(quiet(ctx), platform)
+	if parsed.Tag == "" && parsed.Digest == "" {
+		err = o.pullAll(quiet(ctx), platform)
+	} else {
+		err = o.pull(quiet(ctx), platform)
+	}
 	if err == nil {
 		return nil
 	}
@@ -42,6 +46,24 @@ func (c *Client) Pull(ctx context.Context, ref, platform string, auth *registry.
 		return nil
 	}
 	return explain(ctx, "pull", parsed, err)
+}
+
+// pullAll pulls each tag of the repository.
+func (o *operation) pullAll(ctx context.Context, platform string) error {
+	tags, err := o.tags(ctx)
+	if err != nil {
+		return err
+	}
+	for _, tag := range tags {
+		o.ref.Tag = tag
+		if err := o.pull(ctx, platform); err != nil {
+			return err
+		}
+	}
+	if len(tags) == 0 {
+		return errs.New(errs.NotFound, "the repository %s has no tags", o.ref.Name())
+	}
+	return nil
 }
 
 // builtin is the way out when no registry answers.

@@ -99,6 +99,7 @@ func (o *operation) push(ctx context.Context, n store.Named, platform string) er
 		}
 	}
 	o.say(fmt.Sprintf("%s: digest: %s size: %d", name.Tag, target.Digest, target.Size))
+	o.tell(model.ImageProgress{Pushed: &model.PushedImage{Tag: name.Tag, Digest: target.Digest.String(), Size: target.Size}})
 	if target.Digest == n.Target.Digest {
 		if _, err := o.cfg.Store.Record(ctx, name.Name()+"@"+target.Digest.String(), target); err != nil {
 			return err

@@ -51,6 +51,11 @@ func TestThroughTheDaemon(t *testing.T) {
 			}
 		})
 	}
+	res, err := w.Client().Get("http://shoal/v1.47/distribution/127.0.0.1:5000/shoal/toolbox:1/json")
+	if err != nil || res.StatusCode != 200 {
+		t.Fatal(res, err)
+	}
+	res.Body.Close()
 	t.Run("skopeo", func(t *testing.T) {
 		if _, err := exec.LookPath("skopeo"); err != nil {
 			t.Skip("skopeo is not installed")

@@ -161,3 +161,42 @@ func TestPackings(t *testing.T) {
 		}
 	}
 }
+
+func TestAllTagsAndDistribution(t *testing.T) {
+	for name, addr := range map[string]string{"ours": ours(t, nil), "debian": debian(t, "")} {
+		s := freshStore(t)
+		c := client(s, registry.Settings{})
+		for _, tag := range []string{"1", "2", "three"} {
+			ref := addr + "/tags:" + tag
+			load(t, s, imagetest.Docker(sample(t, ref, "amd64")))
+		}
+		var pushed lines
+		if err := c.Push(t.Context(), addr+"/tags", "", nil, pushed.tell); err != nil {
+			t.Fatal(name, err)
+		}
+		pushed.want(t, "1: digest:", "2: digest:", "three: digest:")
+		fresh := freshStore(t)
+		if err := client(fresh, registry.Settings{}).Pull(t.Context(), addr+"/tags", "", nil, nil); err != nil {
+			t.Fatal(name, err)
+		}
+		if list, err := fresh.Targets(t.Context(), addr+"/tags"); err != nil || len(list) != 3 {
+			t.Fatal(name, list, err)
+		}
+		d, err := c.Distribution(t.Context(), addr+"/tags:2", nil)
+		if err != nil || len(d.Platforms) != 1 || d.Platforms[0].Architecture != "amd64" || d.Descriptor.Digest == "" {
+			t.Fatal(name, d, err)
+		}
+		if _, err := c.Distribution(t.Context(), addr+"/tags:none", nil); !errs.Is(err, errs.NotFound) {
+			t.Fatal(name, err)
+		}
+		if err := c.Pull(t.Context(), addr+"/none-at-all", "", nil, nil); !errs.Is(err, errs.NotFound) {
+			t.Fatal(name, err)
+		}
+	}
+	addr := ours(t, nil)
+	multi(t, addr, "multi", "all")
+	d, err := client(freshStore(t), registry.Settings{}).Distribution(t.Context(), addr+"/multi:all", nil)
+	if err != nil || len(d.Platforms) != 2 || d.Descriptor.MediaType != ocispec.MediaTypeImageIndex {
+		t.Fatal(d, err)
+	}
+}
