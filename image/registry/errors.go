@@ -109,6 +109,8 @@ func explain(ctx context.Context, what string, ref model.Reference, err error) e
 		return denied(what, ref, strings.TrimSpace(strings.TrimSuffix(err.Error(), docker.ErrInvalidAuthorization.Error())))
 	case errdefs.IsNotFound(err) && errs.KindOf(err) == errs.Internal:
 		return errs.New(errs.NotFound, "manifest for %s not found: manifest unknown: the registry %s has no such tag or digest: %w", ref.Familiar(), ref.Domain, err)
+	case errs.Is(err, errs.Exhausted) && !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT):
+		return errs.Wrap(err, "%s %s: what has arrived is kept for the next try", what, ref.Familiar())
 	case errs.Is(err, errs.Exhausted):
 		return errs.New(errs.Exhausted, "%s %s: the disk is full: %w; free some space (`shoal system prune`) and try again, what has arrived is kept", what, ref.Familiar(), err)
 	case errors.Is(err, errStalled):

@@ -18,6 +18,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	unpack "github.com/shoalhq/shoal/image/layer"
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/failpoint"
 )
@@ -159,7 +160,7 @@ func (b *blobs) copy(ctx context.Context, desc ocispec.Descriptor, to io.Writer,
 			to = io.MultiWriter(to, tee)
 		}
 	}
-	watched := b.watch(from, func() { cancel(errStalled) })
+	watched := b.watch(unpack.Guard(from, b.cfg.Store.Root()), func() { cancel(errStalled) })
 	defer watched.stop()
 	n, err := copyCounting(to, watched, desc.Size-at, func(n int64) {
 		if w.count != nil {
