@@ -327,6 +327,20 @@ func (m *Manager) plug(e *endpoint, ns *os.File, gateways []netip.Addr) error {
 	if ns == nil {
 		return errs.New(errs.Internal, "%s: no network namespace to attach to network %s", containerLabel("", e.ContainerID), e.Network)
 	}
+	p := plugPlan(e, gateways)
+	err := m.k.Plug(p, ns)
+	if err != nil && !errs.Is(err, errs.Invalid) && e.host != "" {
+		// The bridge may have vanished behind our back: make it again, once.
+		if changed, berr := m.k.EnsureBridge(e.net.bridge()); berr == nil && changed {
+			m.report(Finding{What: "bridge " + e.net.Link, How: "was missing or changed"})
+			err = m.k.Plug(p, ns)
+		}
+	}
+	return errs.Wrap(err, "attach to network %s", e.Network)
+}
+
+// plugPlan is what an endpoint's link should be.
+func plugPlan(e *endpoint, gateways []netip.Addr) plan.Plug {
 	p := plan.Plug{Host: e.host, Bridge: e.net.Link, Inside: e.Interface, MAC: e.MAC, MTU: e.net.opts.mtu, Gateways: gateways,
 		Isolated: !e.net.opts.icc, Direct: e.net.direct()}
 	for _, a := range []netip.Prefix{e.IPv4, e.IPv6} {
@@ -340,15 +354,7 @@ func (m *Manager) plug(e *endpoint, ns *os.File, gateways []netip.Addr) error {
 	if s := e.Spec.DriverOpts[model.OptEndpointSysctls]; s != "" {
 		p.Sysctls = strings.Split(s, ",")
 	}
-	err := m.k.Plug(p, ns)
-	if err != nil && !errs.Is(err, errs.Invalid) && e.host != "" {
-		// The bridge may have vanished behind our back: make it again, once.
-		if changed, berr := m.k.EnsureBridge(e.net.bridge()); berr == nil && changed {
-			m.report(Finding{What: "bridge " + e.net.Link, How: "was missing or changed"})
-			err = m.k.Plug(p, ns)
-		}
-	}
-	return errs.Wrap(err, "attach to network %s", e.Network)
+	return p
 }
 
 // unplug removes the kernel's part. The kernel takes tens of milliseconds for it, so nobody waits: the address is not

@@ -25,7 +25,7 @@ type Links interface {
 	// Links lists bridges and parents of ours and links with the prefix (with the bridge they are in).
 	Links(prefix string) (bridges []string, plugs map[string]string, err error)
 	// Replug puts a link that is there back into its bridge.
-	Replug(name, bridge string) error
+	Replug(p plan.Plug) error
 }
 
 // Host is what belongs to the host as a whole.

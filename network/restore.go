@@ -183,7 +183,7 @@ func (m *Manager) auditPlugs(have map[string]string, want map[string]plugged) (r
 			failed = errors.Join(failed, m.k.RemoveLink(name))
 		case known && bridge != p.e.net.Link:
 			repaired = append(repaired, "link "+name)
-			failed = errors.Join(failed, m.k.Replug(name, p.e.net.Link))
+			failed = errors.Join(failed, m.k.Replug(plugPlan(p.e, p.gateways)))
 		}
 	}
 	for name, p := range want {

@@ -79,12 +79,10 @@ func (f *Fake) EnsureParent(d plan.Direct, try bool) error {
 }
 
 // Replug notes the link's bridge.
-func (f *Fake) Replug(name, bridge string) error {
+func (f *Fake) Replug(p plan.Plug) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	p := f.Plugs[name]
-	p.Bridge = bridge
-	f.Plugs[name] = p
+	f.Plugs[p.Host] = p
 	return f.step("replug")
 }
 

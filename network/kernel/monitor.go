@@ -28,7 +28,7 @@ const settle = 50 * time.Millisecond
 // Watch calls hit, not more than once at a time, after other processes touched the table.
 func Watch(table string, hit func(who string)) (*Monitor, error) {
 	ours := false // the transaction being read touched our table
-	return watch(unix.NETLINK_NETFILTER, unix.NFNLGRP_NFTABLES, hit, func(typ uint16, b []byte) (who string) {
+	return watch(unix.NETLINK_NETFILTER, []int{unix.NFNLGRP_NFTABLES}, hit, func(typ uint16, b []byte) (who string) {
 		if typ>>8 != unix.NFNL_SUBSYS_NFTABLES || len(b) < 4 {
 			return ""
 		}
@@ -44,9 +44,21 @@ func Watch(table string, hit func(who string)) (*Monitor, error) {
 	})
 }
 
-// WatchLinks calls hit after a link for which wanted says true is gone, down, or, if it should be in a bridge, in none.
+// WatchLinks calls hit after a link for which wanted says true is gone, down, or, if it should be in a bridge, in none;
+// or has lost an address.
 func WatchLinks(wanted func(name string) (is, plug bool), hit func(who string)) (*Monitor, error) {
-	return watch(unix.NETLINK_ROUTE, unix.RTNLGRP_LINK, hit, func(typ uint16, b []byte) string {
+	groups := []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR}
+	return watch(unix.NETLINK_ROUTE, groups, hit, func(typ uint16, b []byte) string {
+		if typ == unix.RTM_DELADDR && len(b) >= unix.SizeofIfAddrmsg {
+			l, err := net.InterfaceByIndex(int(native.Uint32(b[4:])))
+			if err != nil {
+				return "" // the link is gone too, of which there is an event of its own
+			}
+			if is, _ := wanted(l.Name); !is {
+				return ""
+			}
+			return "another program"
+		}
 		if typ != unix.RTM_NEWLINK && typ != unix.RTM_DELLINK || len(b) < unix.SizeofIfInfomsg || b[0] != unix.AF_UNSPEC {
 			return ""
 		}
@@ -65,15 +77,17 @@ func WatchLinks(wanted func(name string) (is, plug bool), hit func(who string)) 
 	})
 }
 
-func watch(family, group int, hit func(who string), message func(typ uint16, body []byte) (who string)) (*Monitor, error) {
+func watch(family int, groups []int, hit func(who string), message func(typ uint16, body []byte) (who string)) (*Monitor, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, family)
 	if err != nil {
 		return nil, fmt.Errorf("watch the kernel's network: %w", err)
 	}
 	unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20)
 	err = unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
-	if err == nil {
-		err = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, group)
+	for _, g := range groups {
+		if err == nil {
+			err = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g)
+		}
 	}
 	if err != nil {
 		unix.Close(fd)

@@ -57,6 +57,7 @@ func (k *Real) Plug(p plan.Plug, ns *os.File) error {
 		k.RemoveLink(p.Host)
 		return err
 	}
+	k.introduce(p, bridge)
 	return nil
 }
 
@@ -68,12 +69,37 @@ func settled(name string) request {
 }
 
 // Replug puts a link that is there back into its bridge, and lets both carry packets.
-func (k *Real) Replug(name, bridge string) error {
+func (k *Real) Replug(p plan.Plug) error {
 	k.mu.Lock()
-	index := k.bridgeIx[bridge]
+	bridge := k.bridgeIx[p.Bridge]
 	k.mu.Unlock()
-	return k.host.do(request{what: fmt.Sprintf("put link %s into bridge %s", name, bridge), typ: unix.RTM_NEWLINK,
-		body: linkBody(0, unix.IFF_UP, unix.IFF_UP).str(unix.IFLA_IFNAME, name).u32(unix.IFLA_MASTER, uint32(index)).b}, settled(name), settled(bridge))
+	err := k.plugHost(p, bridge)
+	if err == nil {
+		err = k.host.do(settled(p.Host), settled(p.Bridge))
+	}
+	k.introduce(p, bridge)
+	return err
+}
+
+// introduce tells the host the container's Ethernet address. Who called the container while it was not there would else
+// wait up to a second for the kernel's next question. It is a help only: errors, such as a full table, do not matter.
+func (k *Real) introduce(p plan.Plug, bridge int32) {
+	var reqs []request
+	for _, a := range p.Addresses {
+		b := &body{[]byte{unix.AF_INET, 0, 0, 0}}
+		if a.Addr().Is6() {
+			b.b[0] = unix.AF_INET6
+		}
+		b.b = native.AppendUint32(b.b, uint32(bridge))
+		b.b = native.AppendUint16(b.b, unix.NUD_STALE)
+		b.b = append(b.b, 0, unix.RTN_UNICAST)
+		b.attr(unix.NDA_DST, a.Addr().AsSlice()).attr(unix.NDA_LLADDR, p.MAC[:])
+		reqs = append(reqs, request{what: "introduce the neighbour " + a.Addr().String(), typ: unix.RTM_NEWNEIGH,
+			flags: unix.NLM_F_CREATE | unix.NLM_F_REPLACE, body: b.b})
+	}
+	if len(reqs) > 0 {
+		k.host.do(reqs...)
+	}
 }
 
 // oneQueue keeps a link small: the kernel would else make a queue for every processor.

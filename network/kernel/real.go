@@ -197,7 +197,7 @@ func (k *Real) RemoveLink(name string) error {
 }
 
 // Links lists the links of ours: bridges and parents of direct links with our mark, and links whose name starts with prefix together with the
-// bridge they are plugged into.
+// bridge they are plugged into; one that is down counts as plugged into none.
 func (k *Real) Links(prefix string) (bridges []string, plugs map[string]string, err error) {
 	links, err := whole(netlink.LinkList)
 	if err != nil {
@@ -211,7 +211,10 @@ func (k *Real) Links(prefix string) (bridges []string, plugs map[string]string, 
 	for _, l := range links {
 		switch at := l.Attrs(); {
 		case strings.HasPrefix(at.Name, prefix):
-			plugs[at.Name] = names[at.MasterIndex]
+			plugs[at.Name] = ""
+			if at.Flags&net.FlagUp != 0 {
+				plugs[at.Name] = names[at.MasterIndex]
+			}
 		case at.Alias == k.owner:
 			bridges = append(bridges, at.Name)
 		}
