@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/shoalhq/shoal/engine/ocispec"
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/ids"
@@ -44,6 +45,9 @@ func (e *Engine) Create(ctx context.Context, r model.CreateRequest) (model.Creat
 		return model.CreateResult{}, err
 	}
 	u.Add(func() { e.index.release(c.Name, c.ID) })
+	if err := e.settleLabels(c, u.Add); err != nil {
+		return model.CreateResult{}, err
+	}
 	if err := e.build(ctx, c, u.Add); err != nil {
 		return model.CreateResult{}, errs.Wrap(err, "create container %s", c.Name)
 	}
@@ -87,6 +91,7 @@ func (e *Engine) settle(c *model.Container, img model.ImageConfig) (warnings []s
 	if warnings, err = e.validate(s); err != nil {
 		return nil, err
 	}
+	settlePaths(&s.Security, e.cfg.Host)
 	if err := e.pinJoins(s); err != nil {
 		return nil, err
 	}
@@ -99,6 +104,16 @@ func (e *Engine) settle(c *model.Container, img model.ImageConfig) (warnings []s
 	c.Runtime.Name = cmp.Or(s.Options.Runtime, d.Runtime)
 	settleHostname(c, e.cfg.Hostname)
 	return warnings, nil
+}
+
+// settlePaths writes down which paths are hidden, so that inspect shows what holds. A privileged container has none.
+func settlePaths(s *model.SecuritySpec, h ocispec.Host) {
+	sec, err := ocispec.ParseSecurity(s.Options)
+	if err != nil || s.Privileged {
+		return
+	}
+	masked, readonly := ocispec.HiddenPaths(*s, sec, h.Thermal)
+	s.MaskedPaths, s.ReadonlyPaths = &masked, &readonly
 }
 
 // settleHostname gives the container its short ID as its name, or the machine's where it shares that.

@@ -44,6 +44,8 @@ type Config struct {
 	Names func(attempt int) string
 	// InitProgram is what --init starts as a container's first process, called as docker-init; "" refuses --init.
 	InitProgram string
+	// StorageDriver names what keeps the layers, as inspect shows it; nil is overlay2.
+	StorageDriver func(ctx context.Context) string
 	// ShutdownContainers makes Close stop them; otherwise they run on.
 	ShutdownContainers bool
 }
@@ -56,6 +58,8 @@ type Ports struct {
 	Tasks    Tasks
 	RootFS   RootFS
 	Events   Events
+	Labels   Labels  // nil: SELinux is not used
+	Devices  Devices // nil: no CDI devices
 }
 
 // Defaults are the daemon's choices for what a container leaves open. They may change while the engine runs and hold for
@@ -105,6 +109,9 @@ func Open(ctx context.Context, cfg Config, ports Ports, defaults Defaults) (*Eng
 			"container", d.ID, "directory", d.Now, "reason", d.Reason)
 	}
 	for _, c := range loaded {
+		if ports.Labels != nil && c.Runtime.ProcessLabel != "" {
+			ports.Labels.Keep(c.Runtime.ProcessLabel)
+		}
 		if err := e.index.add(newEntry(c)); err != nil {
 			cfg.Log.Warn("two containers have one name; the later one is renamed", "container", c.ID, "name", c.Name)
 			c.Name = c.Name + "_" + c.ID[:12]

@@ -55,6 +55,9 @@ func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (model.Cont
 	if dirs, err := e.overlay(ctx, &v.Container); err == nil {
 		v.Overlay = &dirs
 	}
+	if e.cfg.StorageDriver != nil {
+		v.StorageDriver = e.cfg.StorageDriver(ctx)
+	}
 	if size {
 		e.addSize(ctx, &v)
 	}

@@ -108,6 +108,9 @@ func (e *Engine) plan(ctx context.Context, c *model.Container, undo func(func())
 	if err != nil {
 		return nil, err
 	}
+	if err := e.injectDevices(spec, c.Spec.Resources.DeviceRequest); err != nil {
+		return nil, err
+	}
 	if initWanted(c, d) {
 		if err := e.setInit(spec); err != nil {
 			return nil, err
@@ -273,12 +276,20 @@ func (e *Engine) planMounts(ctx context.Context, c *model.Container, undo func(f
 			if err := checkPropagation(&mp); err != nil {
 				return nil, err
 			}
+			if err := e.relabel(c, &mp, mp.Source); err != nil {
+				return nil, err
+			}
 		case "volume":
 			vm, err := e.ports.Volumes.Mount(ctx, mp.Name, c.ID)
 			if err != nil {
 				return nil, errs.Wrap(err, "mount volume %q on %s", mp.Name, mp.Destination)
 			}
 			undo(func() { e.ports.Volumes.Unmount(context.WithoutCancel(ctx), mp.Name, c.ID) })
+			if vm.Type == "bind" {
+				if err := e.relabel(c, &mp, vm.Source); err != nil {
+					return nil, err
+				}
+			}
 			in.Volumes[mp.Destination] = vm
 			e.publishVolume("mount", c.ID, mp)
 		case "image":

@@ -134,6 +134,7 @@ func (e *Engine) releaseAll(ctx context.Context, c *model.Container, volumes boo
 		}
 	}
 	warn("image", e.ports.Images.Release(ctx, c.ID))
+	e.releaseLabel(c)
 	for _, mp := range c.Mounts {
 		switch mp.Type {
 		case "image":

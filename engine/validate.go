@@ -282,14 +282,14 @@ func (e *Engine) validateHost(s *model.ContainerSpec) error {
 		return invalid("unknown or invalid runtime name: %s; known are: %s (more by the daemon's option --add-runtime)", name, known)
 	}
 	sec, _ := ocispec.ParseSecurity(s.Security.Options)
-	if sec.AppArmor != "" && sec.AppArmor != "unconfined" && !e.cfg.Host.AppArmor {
-		return errs.New(errs.Unsupported, "security option apparmor=%s: AppArmor is not enabled on this host; leave the option out", sec.AppArmor)
+	if err := e.checkSecurityModules(sec); err != nil {
+		return err
 	}
 	if parent := s.Resources.CgroupParent; strings.HasSuffix(parent, ".slice") || slices.Contains(strings.Split(parent, "/"), "..") {
 		return invalid("invalid cgroup parent %q: want a path such as /mygroup, without .. and not a systemd slice", parent)
 	}
-	for _, r := range s.Resources.DeviceRequest {
-		return errs.New(errs.Unsupported, "could not select device driver %q with capabilities: %v: no driver for device requests is there; use --device with the device's path", r.Driver, r.Capabilities)
+	if _, err := e.resolveDevices(s.Resources.DeviceRequest); err != nil {
+		return err
 	}
 	for _, rule := range s.Resources.DeviceRules {
 		if _, err := ocispec.ParseDeviceRule(rule); err != nil {

@@ -38,6 +38,8 @@ type ContainerView struct {
 	Size    *ContainerSize // only when asked for
 	// GraphDriver's directories, when the root filesystem is an overlay.
 	Overlay *OverlayDirs
+	// StorageDriver names what keeps the layers; "" is overlay2.
+	StorageDriver string
 }
 
 // OverlayDirs are the directories of a container's root filesystem.

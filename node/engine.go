@@ -36,14 +36,20 @@ func (n *Node) openEngine(ctx context.Context, cfg *config.Config) (*engine.Engi
 	if err != nil {
 		return nil, err
 	}
+	selinuxLabels, err := openLabels(cfg)
+	if err != nil {
+		return nil, err
+	}
+	host := specHost()
+	host.SELinux, host.Profile = selinuxLabels != nil, n.loadAppArmor()
 	dns := func() config.DNS { return n.cfg.Load().Network.DNS }
 	return engine.Open(ctx, engine.Config{
-		Root: cfg.Daemon.DataRoot, ExecRoot: cfg.Daemon.ExecRoot, Host: specHost(), Hostname: hostname,
+		Root: cfg.Daemon.DataRoot, ExecRoot: cfg.Daemon.ExecRoot, Host: host, Hostname: hostname,
 		Seccomp: ocispec.SeccompSource{Default: seccomp.GetDefaultProfile, Load: seccomp.LoadProfile}, Log: n.log,
-		InitProgram: runtimePath, ShutdownContainers: cfg.Daemon.StopOnExit,
+		InitProgram: runtimePath, ShutdownContainers: cfg.Daemon.StopOnExit, StorageDriver: n.storageDriver,
 	}, engine.Ports{
 		Images: n.images, Networks: engineNetworks{n.networks, dns, n.log}, Volumes: n.volumes,
-		Tasks: tasks{n.tasks, hostname}, RootFS: rootFS{}, Events: n.bus,
+		Tasks: tasks{n.tasks, hostname}, RootFS: rootFS{}, Events: n.bus, Labels: selinuxLabels, Devices: n.devices(),
 	}, defaults)
 }
 
@@ -79,7 +85,7 @@ func engineDefaults(cfg *config.Config) (engine.Defaults, error) {
 // specHost is what the machine can do, as far as a container's configuration depends on it.
 func specHost() ocispec.Host {
 	f := readHostFacts()
-	h := ocispec.Host{CgroupV2: f.cgroupVersion == "2", AppArmor: f.apparmor, SELinux: f.selinux, Arch: goruntime.GOARCH, CPUs: goruntime.NumCPU(),
+	h := ocispec.Host{CgroupV2: f.cgroupVersion == "2", AppArmor: appArmorActive(), Arch: goruntime.GOARCH, CPUs: goruntime.NumCPU(),
 		CgroupDev: exists("/proc/self/ns/cgroup"), Seccomp: exists("/proc/sys/kernel/seccomp/actions_avail")}
 	last, _ := os.ReadFile("/proc/sys/kernel/cap_last_cap")
 	h.LastCap, _ = strconv.Atoi(strings.TrimSpace(string(last)))

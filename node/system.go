@@ -124,7 +124,7 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 		DefaultRuntime: c.Container.DefaultRuntime, LiveRestoreEnabled: true, InitBinary: "built in",
 		Swarm:           swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
-		CDISpecDirs:     c.Container.Defaults.CDISpecDirs,
+		CDISpecDirs:     cdiSpecDirs(&c),
 		RegistryConfig:  &registry.ServiceConfig{IndexConfigs: map[string]*registry.IndexInfo{}},
 		Warnings:        append(a.warnings(), c.Warnings...),
 	}
@@ -143,7 +143,7 @@ func (a *about) security() (options []string) {
 	if a.host.apparmor {
 		options = append(options, "name=apparmor")
 	}
-	if a.host.selinux {
+	if a.cfg().Container.Defaults.SELinux {
 		options = append(options, "name=selinux")
 	}
 	options = append(options, "name=seccomp,profile=builtin")

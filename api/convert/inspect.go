@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"net/netip"
 
 	"github.com/moby/moby/api/types/container"
@@ -17,7 +18,7 @@ func Inspect(view *model.ContainerView, v types.Version) any {
 	r := container.InspectResponse{
 		ID: c.ID, Created: stamp(c.Created), Path: c.Runtime.Path, Args: orEmpty(c.Runtime.Args), State: toState(&c.State), Image: c.Image.ID,
 		ResolvConfPath: c.Runtime.ResolvConfPath, HostnamePath: c.Runtime.HostnamePath, HostsPath: c.Runtime.HostsPath,
-		LogPath: c.Runtime.LogPath, Name: "/" + c.Name, RestartCount: c.State.RestartCount, Driver: "overlay2", Platform: "linux",
+		LogPath: c.Runtime.LogPath, Name: "/" + c.Name, RestartCount: c.State.RestartCount, Driver: cmp.Or(view.StorageDriver, "overlay2"), Platform: "linux",
 		MountLabel: c.Runtime.MountLabel, ProcessLabel: c.Runtime.ProcessLabel, AppArmorProfile: c.Runtime.AppArmorProfile,
 		ExecIDs: view.ExecIDs, HostConfig: ToHostConfig(&c.Spec), Mounts: toMountPoints(c.Mounts), Config: ToConfig(c),
 		NetworkSettings: &container.NetworkSettings{SandboxID: c.Network.SandboxID, SandboxKey: c.Network.SandboxKey,
@@ -34,7 +35,7 @@ func Inspect(view *model.ContainerView, v types.Version) any {
 		if o.MergedIfKnown != "" {
 			data["MergedDir"] = o.MergedIfKnown
 		}
-		r.GraphDriver = &storage.DriverData{Name: "overlay2", Data: data}
+		r.GraphDriver = &storage.DriverData{Name: r.Driver, Data: data}
 	}
 	if v >= 52 {
 		return r

@@ -193,17 +193,12 @@ var maskedPaths = []string{
 
 var readonlyPaths = []string{"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}
 
-// MaskedPaths are the default masked paths on a host with these thermal throttling directories.
-func MaskedPaths(thermal []string) []string { return append(slices.Clone(maskedPaths), thermal...) }
-
-// ReadonlyPaths are the default read-only paths.
-func ReadonlyPaths() []string { return slices.Clone(readonlyPaths) }
-
-func hiddenPaths(spec model.SecuritySpec, sec Security, thermal []string) (masked, readonly []string) {
+// HiddenPaths are the paths that a container cannot see or not write, which it gives none of when it is privileged.
+func HiddenPaths(spec model.SecuritySpec, sec Security, thermal []string) (masked, readonly []string) {
 	if spec.Privileged || sec.SystemPaths == "unconfined" {
-		return nil, nil
+		return []string{}, []string{}
 	}
-	masked, readonly = append(slices.Clone(maskedPaths), thermal...), readonlyPaths
+	masked, readonly = append(slices.Clone(maskedPaths), thermal...), slices.Clone(readonlyPaths)
 	if spec.MaskedPaths != nil {
 		masked = *spec.MaskedPaths
 	}

@@ -112,7 +112,7 @@ func Build(in Input) (*specs.Spec, error) {
 		MountLabel:  c.Runtime.MountLabel,
 	}
 	s.Linux.RootfsPropagation = rootfsPropagation(in.Mounts)
-	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = hiddenPaths(c.Spec.Security, sec, in.Host.Thermal)
+	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = HiddenPaths(c.Spec.Security, sec, in.Host.Thermal)
 	if err := seccomp(s, in, sec); err != nil {
 		return nil, err
 	}

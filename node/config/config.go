@@ -115,6 +115,7 @@ type ContainerDefaults struct {
 	NoNewPrivs     bool
 	SeccompProfile string // path, "builtin" or "unconfined"
 	CDISpecDirs    []string
+	SELinux        bool
 }
 
 // Ulimit is a default resource limit.
