@@ -426,3 +426,31 @@ func TestSearch(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Foreign layers come from the address in the manifest when the registry has none; other layers never do.
+func TestForeignLayers(t *testing.T) {
+	f, addr := newFake(t)
+	content := f.blobs[f.layer.Digest.String()]
+	asked := false
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = true
+		w.Write(content)
+	}))
+	t.Cleanup(elsewhere.Close)
+	delete(f.blobs, f.layer.Digest.String())
+	var m ocispec.Manifest
+	if err := json.Unmarshal(f.manifests["1"], &m); err != nil {
+		t.Fatal(err)
+	}
+	m.Layers[1].URLs = []string{elsewhere.URL + "/layer"}
+	f.put("plain", m.MediaType, m)
+	m.Layers[1].MediaType = "application/vnd.oci.image.layer.nondistributable.v1.tar"
+	f.put("foreign", m.MediaType, m)
+	r := newRig(t, registry.Settings{Attempts: 1})
+	if err := r.pull(addr+"/app:plain", nil); err == nil || asked {
+		t.Fatal("a manifest sent the daemon elsewhere:", err)
+	}
+	if err := r.pull(addr+"/app:foreign", nil); err != nil || !asked {
+		t.Fatal(asked, err)
+	}
+}

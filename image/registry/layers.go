@@ -29,6 +29,8 @@ func (b *blobs) layers(ctx context.Context, target ocispec.Descriptor, platform 
 	for i, l := range d.Layers {
 		places[l.Digest] = append(places[l.Digest], i)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	g, gctx := errgroup.WithContext(ctx)
 	slots := make(chan struct{}, b.settings.Downloads)
 	for i, l := range d.Layers {
@@ -42,6 +44,7 @@ func (b *blobs) layers(ctx context.Context, target ocispec.Descriptor, platform 
 			}
 		}
 		if one.there, err = b.have(ctx, l); err != nil {
+			cancel()
 			g.Wait()
 			return err
 		}

@@ -3,10 +3,22 @@
 package registry_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/test/world"
 )
@@ -70,4 +82,71 @@ func TestThroughTheDaemon(t *testing.T) {
 			t.Fatalf("%v %s", err, out)
 		}
 	})
+}
+
+// Credentials travel from either command line's store to the registry, and a registry in a process of its own has TLS.
+func TestLoginThroughTheDaemon(t *testing.T) {
+	dir := t.TempDir()
+	hash, err := bcrypt.GenerateFromPassword([]byte("s3cret"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	users := filepath.Join(dir, "users")
+	if err := os.WriteFile(users, []byte("ann:"+string(hash)+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cert, key := selfSigned(t, dir)
+	const addr = "127.0.0.1:5443"
+	w := world.New(t)
+	cmd := w.Command(world.Bin(t, "shoal"), "registry", "serve", "--listen", addr, "--root", filepath.Join(dir, "registry"), "--users", users, "--tls-cert", cert, "--tls-key", key)
+	w.InNet(func() { err = cmd.Start() })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Signal(unix.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			t.Error("the registry did not end well:", err)
+		}
+	})
+	for name, run := range map[string]func(...string) world.Result{"docker": w.Docker, "shoal": w.Shoal} {
+		ref := addr + "/" + name + ":1"
+		w.Must(run("run", "--rm", "toolbox", "true"))
+		w.Must(run("tag", "toolbox", ref))
+		until(t, "the registry answers", func() bool { return strings.Contains(run("push", ref).Err, "denied") })
+		if r := run("login", "-u", "ann", "-p", "wrong", addr); r.Code == 0 || !strings.Contains(r.Err, "unauthorized") {
+			t.Fatalf("%s: %+v", name, r)
+		}
+		w.Must(run("login", "-u", "ann", "-p", "s3cret", addr))
+		w.Must(run("push", ref))
+		w.Must(run("rmi", ref))
+		w.Must(run("pull", ref))
+		w.Must(run("logout", addr))
+		if r := run("pull", ref); r.Code == 0 || !strings.Contains(r.Err, "pull access denied") {
+			t.Fatalf("%s: %+v", name, r)
+		}
+	}
+}
+
+func selfSigned(t *testing.T, dir string) (cert, key string) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{{127, 0, 0, 1}}}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
 }
