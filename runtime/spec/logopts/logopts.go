@@ -68,7 +68,7 @@ var keys = map[string][]string{
 	Journald: remoteKeys,
 	Syslog: append([]string{"syslog-address", "syslog-facility", "syslog-format", "syslog-tls-ca-cert", "syslog-tls-cert",
 		"syslog-tls-key", "syslog-tls-skip-verify"}, remoteKeys...),
-	Fluentd: append([]string{"fluentd-address", "fluentd-async", "fluentd-async-connect", "fluentd-async-reconnect-interval",
+	Fluentd: append([]string{"fluentd-address", "fluentd-async", "fluentd-async-connect",
 		"fluentd-buffer-limit", "fluentd-max-retries", "fluentd-request-ack", "fluentd-retry-wait",
 		"fluentd-sub-second-precision", "fluentd-write-timeout"}, remoteKeys...),
 	GELF: append([]string{"gelf-address", "gelf-compression-type", "gelf-compression-level", "gelf-tcp-max-reconnect",

@@ -73,7 +73,6 @@ func (o *Options) parseRemote(p *parser) {
 		f.Async = p.boolean("fluentd-async", p.boolean("fluentd-async-connect", false))
 		f.BufferLimit = p.size("fluentd-buffer-limit", 8<<20)
 		f.RetryWait = p.duration("fluentd-retry-wait", time.Second)
-		p.duration("fluentd-async-reconnect-interval", 0)
 		f.MaxRetries = p.number("fluentd-max-retries", 1<<30)
 		f.SubSecond = p.boolean("fluentd-sub-second-precision", false)
 		f.RequestAck = p.boolean("fluentd-request-ack", false)
