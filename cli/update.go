@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	moby "github.com/moby/moby/client"
@@ -16,6 +17,7 @@ import (
 
 func updateCommand(a *App) *cobra.Command {
 	var u *runflags.Update
+	var ports portFlags
 	var cmd *cobra.Command
 	cmd = a.command("update [OPTIONS] CONTAINER [CONTAINER...]", count(1, -1), func(ctx context.Context, api *client.Client, args []string) error {
 		said := false
@@ -31,10 +33,22 @@ func updateCommand(a *App) *cobra.Command {
 		if policy.Name != "" {
 			restart = &policy
 		}
+		change, err := ports.change()
+		if err != nil {
+			return err
+		}
+		onlyPorts := len(change.Add)+len(change.Remove) > 0
+		cmd.Flags().Visit(func(f *pflag.Flag) { onlyPorts = onlyPorts && strings.HasPrefix(f.Name, "publish-") })
 		failed := false
 		var warnings []string
 		for _, name := range args {
-			r, err := api.ContainerUpdate(ctx, name, moby.ContainerUpdateOptions{Resources: &res, RestartPolicy: restart})
+			var r moby.ContainerUpdateResult
+			if !onlyPorts {
+				r, err = api.ContainerUpdate(ctx, name, moby.ContainerUpdateOptions{Resources: &res, RestartPolicy: restart})
+			}
+			if err == nil {
+				err = ports.apply(ctx, api, name, change)
+			}
 			if err != nil {
 				fmt.Fprintln(a.Err, a.explain(err))
 				failed = true
@@ -50,6 +64,7 @@ func updateCommand(a *App) *cobra.Command {
 		return nil
 	})
 	u = runflags.AddUpdate(cmd.Flags())
+	ports.add(cmd.Flags())
 	cmd.ValidArgsFunction = a.completeContainers(anyState)
 	return cmd
 }

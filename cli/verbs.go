@@ -43,6 +43,7 @@ func verbs() []verb {
 		{name: "logs", short: "Fetch the logs of a container", make: logsCommand},
 		{name: "pause", short: "Pause all processes within one or more containers", make: pauseCommand},
 		{name: "port", short: "List port mappings or a specific mapping for the container", make: portCommand},
+		{name: "ports", short: "List what of the containers can be reached, and from where", make: portsCommand},
 		{name: "rename", short: "Rename a container", make: renameCommand},
 		{name: "restart", short: "Restart one or more containers", make: restartCommand},
 		{name: "rm", short: "Remove one or more containers", make: rmCommand},

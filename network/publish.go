@@ -213,35 +213,55 @@ func (m *Manager) UpdatePorts(containerID string, add, remove []model.PortBindin
 	eps := c.endpoints
 	var keep, drop []bound
 	for _, b := range c.bound {
-		if slices.ContainsFunc(remove, func(r model.PortBinding) bool { return matches(b.PortBinding, r) }) {
+		if slices.ContainsFunc(remove, b.Named) {
 			drop = append(drop, b)
 		} else {
 			keep = append(keep, b)
 		}
 	}
+	c.bound = keep
 	m.mu.Unlock()
+	m.closePorts(drop) // first, so that a host port can move to another port of the container in one step
 	fresh, warnings, err := m.bind(c, add, eps)
+	if err == nil {
+		m.setBound(c, append(slices.Clone(keep), fresh...))
+		if err = m.openPorts(c); err != nil {
+			m.setBound(c, keep)
+			m.closePorts(fresh)
+		}
+	}
 	if err != nil {
+		if berr := m.rebind(c, drop, keep, eps); berr != nil {
+			m.log.Warn("ports that should have stayed published are lost", "container", c.label, "error", berr)
+		}
 		return Attachment{}, err
 	}
 	m.mu.Lock()
-	c.bound = append(keep, fresh...)
-	c.ports = slices.DeleteFunc(slices.Clone(c.ports), func(b model.PortBinding) bool {
-		return slices.ContainsFunc(remove, func(r model.PortBinding) bool { return matches(b, r) })
-	})
-	c.ports = append(c.ports, add...)
+	c.ports, _ = model.WithPorts(c.ports, add, remove)
 	m.mu.Unlock()
-	m.closePorts(drop)
-	if err := m.openPorts(c); err != nil {
-		return Attachment{}, err
-	}
 	a := m.attachment(c)
 	a.Warnings = warnings
 	return a, nil
 }
 
-func matches(b, r model.PortBinding) bool {
-	return b.Port == r.Port && (r.HostPort == 0 || r.HostPort == b.HostPort) && (!r.HostIP.IsValid() || r.HostIP == b.HostIP)
+func (m *Manager) setBound(c *attached, bs []bound) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.bound = bs
+}
+
+// rebind publishes again what was just taken back.
+func (m *Manager) rebind(c *attached, drop, keep []bound, eps []*endpoint) error {
+	var again []model.PortBinding
+	for _, b := range drop {
+		again = append(again, b.PortBinding)
+	}
+	bs, _, err := m.bind(c, again, eps)
+	if err != nil {
+		return err
+	}
+	m.setBound(c, append(slices.Clone(keep), bs...))
+	return m.openPorts(c)
 }
 
 // hostHasIPv6 says whether the host can listen on IPv6 at all.

@@ -152,6 +152,8 @@ func (n *Node) build(ctx context.Context) error {
 	}
 	n.api = server.New(server.Config{Version: version.Version, Experimental: cfg.Daemon.Experimental, Log: n.log, Backends: n.backends()})
 	n.api.Handle("GET /shoal/doctor", n.serveDoctor)
+	n.api.Handle("GET /shoal/ports", n.servePorts)
+	n.api.Handle("POST /shoal/containers/{name}/ports", n.serveUpdatePorts)
 	return nil
 }
 

@@ -197,7 +197,7 @@ func TestNetworkCommands(t *testing.T) {
 	wantIn(t, "reverse", out, "c1.n1")
 	w.docker("network", "create", "n2")
 	w.docker("network", "connect", "--alias", "second", "n2", "c1")
-	w.docker("run", "-d", "--name", "c3", "--network", "n2", "toolbox", "sleep", "1000")
+	w.docker("run", "-d", "--name", "c3", "--network", "n2", "--dns", "127.0.0.1", "toolbox", "sleep", "1000")
 	if out, ok := w.shell("c3", "ping -c 1 -w 2 second && ping -c 1 -w 2 c1"); !ok {
 		t.Errorf("connected: %s", out)
 	}
