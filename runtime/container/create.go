@@ -2,6 +2,7 @@ package container
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -364,8 +365,13 @@ func setOOMScore(pid int, score *int, rootless bool) error {
 	if err != nil && rootless {
 		return nil
 	}
+	if errors.Is(err, unix.EACCES) {
+		// Not in errno's words: callers take those for a program that may not be executed (exit code 126).
+		return errs.New(errs.Unsupported, "the kernel refuses to set oom_score_adj to %d: lowering it below the runtime's own needs CAP_SYS_RESOURCE, "+
+			"which the runtime lacks here", *score)
+	}
 	if err != nil {
-		return fmt.Errorf("set oom_score_adj to %d: %w; lowering it below the runtime's own needs CAP_SYS_RESOURCE", *score, err)
+		return fmt.Errorf("set oom_score_adj to %d: %w", *score, err)
 	}
 	return nil
 }

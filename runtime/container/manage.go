@@ -226,6 +226,11 @@ func (h *held) pidfd() (*os.File, error) {
 	return f, nil
 }
 
+// notRunning begins with the words by which containerd's shim knows that a stop came too late, which is no error to it.
+func notRunning(id string, sig unix.Signal) error {
+	return errs.New(errs.Conflict, "container not running: %q has ended; there is nothing to send %s to", id, unix.SignalName(sig))
+}
+
 // Kill sends a signal to the container's init, or to every process of the container.
 func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 	h, err := r.peek(id)
@@ -241,12 +246,12 @@ func (r *Runtime) Kill(id string, sig unix.Signal, all bool) error {
 		if cfg, cerr := h.config(); cerr == nil && spec.Namespace(cfg, specs.PIDNamespace) == nil && h.record.Pid != 0 {
 			return h.killAll(sig) // without a pid namespace of its own the others live on after init
 		}
-		return errs.New(errs.Conflict, "container %q is not running; there is nothing to send %s to", id, unix.SignalName(sig))
+		return notRunning(id, sig)
 	}
 	defer pidfd.Close()
 	if err := unix.PidfdSendSignal(int(pidfd.Fd()), sig, nil, 0); err != nil {
 		if err == unix.ESRCH {
-			return errs.New(errs.Conflict, "container %q is not running", id)
+			return notRunning(id, sig)
 		}
 		return fmt.Errorf("send %s to container %q: %w", unix.SignalName(sig), id, err)
 	}

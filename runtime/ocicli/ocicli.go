@@ -62,8 +62,8 @@ func verbs() []verb {
 		{"events", "[--stats] [--interval D] ID", "print statistics and out-of-memory events as JSON lines", (*command).events},
 		{"features", "", "print what this runtime supports as JSON", (*command).features},
 		{"spec", "[--bundle DIR] [--rootless]", "write an example config.json", (*command).spec},
-		{"checkpoint", "", "not supported", refuseCheckpoint},
-		{"restore", "", "not supported", refuseCheckpoint},
+		{"checkpoint", "", "not supported: needs the program criu", refuseCheckpoint},
+		{"restore", "", "not supported: needs the program criu", refuseCheckpoint},
 	}
 }
 
@@ -82,7 +82,8 @@ func usage(w io.Writer) {
 	for _, v := range verbs() {
 		fmt.Fprintf(w, "  %-10s %s\n  %-10s %s\n", v.name, v.args, "", v.help)
 	}
-	fmt.Fprint(w, "\nglobal flags: --root DIR  --log FILE  --log-format text|json  --debug  --rootless auto|true|false  --version\n")
+	fmt.Fprint(w, "\nglobal flags: --root DIR  --log FILE  --log-format text|json  --debug  --rootless auto|true|false  --version\n"+
+		"VERB --help describes a verb and its flags.\n")
 }
 
 // Main runs the command line and returns the exit code.
@@ -107,6 +108,7 @@ func (c *command) dispatch(args []string) (int, error) {
 	f.BoolVar(&c.debug, "debug", false, "")
 	f.BoolVar(&c.systemd, "systemd-cgroup", false, "")
 	f.StringVar(&c.rootless, "rootless", "auto", "")
+	f.String("criu", "", "") // for checkpoint and restore, which say what they say
 	version := f.Bool("version", false, "")
 	f.BoolVar(version, "v", false, "")
 	if err := f.Parse(args); err != nil {
@@ -132,7 +134,13 @@ func (c *command) dispatch(args []string) (int, error) {
 	c.rt.Warn = func(m string) { c.record("warning", m) }
 	for _, v := range verbs() {
 		if v.name == rest[0] {
-			return v.run(c, rest[1:])
+			code, err := v.run(c, rest[1:])
+			var asked *helpAsked
+			if errors.As(err, &asked) {
+				c.help(v, asked.flags)
+				return 0, nil
+			}
+			return code, err
 		}
 	}
 	return 1, errs.New(errs.Invalid, "%q is not a verb of shoal-runtime (see shoal-runtime --help)", rest[0])
@@ -206,6 +214,9 @@ func (c *command) record(level, message string) {
 func parse(f *flag.FlagSet, args []string, least, most int, usage string) ([]string, error) {
 	f.SetOutput(io.Discard)
 	if err := f.Parse(args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return nil, &helpAsked{f}
+		}
 		return nil, errs.New(errs.Invalid, "%s: %w; usage: shoal-runtime %s %s", f.Name(), err, f.Name(), usage)
 	}
 	rest := f.Args()

@@ -61,9 +61,15 @@ func (c *command) update(args []string) (int, error) {
 	file := f.String("resources", "", "")
 	f.StringVar(file, "r", "", "")
 	cpus, mems := f.String("cpuset-cpus", "", ""), f.String("cpuset-mems", "", "")
+	rdt := []*string{f.String("l3-cache-schema", "", ""), f.String("mem-bw-schema", "", "")}
 	rest, err := parse(f, args, 1, 1, "[--resources FILE|-] [--memory N] [--cpu-quota N] [--pids-limit N] ... ID")
 	if err != nil {
 		return 1, err
+	}
+	for _, schema := range rdt {
+		if *schema != "" {
+			return 1, errs.New(errs.Unsupported, "update: %q: this runtime does not set Intel RDT schemas; write it to the group below /sys/fs/resctrl", *schema)
+		}
 	}
 	res := &specs.LinuxResources{}
 	if *file != "" {
