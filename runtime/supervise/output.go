@@ -94,6 +94,7 @@ func (o *output) drain(limit time.Duration) {
 		close(done)
 	}()
 	timer := time.AfterFunc(limit, func() {
+		o.hub.letGo()
 		for _, st := range o.streams {
 			st.f.SetReadDeadline(time.Unix(1, 0))
 		}

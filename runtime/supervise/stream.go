@@ -125,10 +125,21 @@ func (h *hub) await(c *client) {
 			timer.Reset(stallLimit)
 		}
 	})
-	for len(c.queue) > heldQueue && !c.gone {
+	for len(c.queue) > heldQueue && !c.gone && c.held {
 		h.moved.Wait()
 	}
 	timer.Stop()
+}
+
+// letGo ends the waiting for clients: the process has ended, and a client that does not read must not keep that from being
+// told. It still gets what waits for it, which is no more than the pipes held.
+func (h *hub) letGo() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.clients {
+		c.held = false
+	}
+	h.moved.Broadcast()
 }
 
 // close ends the stream: every client gets what still waits for it and is then disconnected.
