@@ -80,7 +80,17 @@ func (en *entry) mustRun() (Task, error) {
 	if c.State.Status == model.StatusRestarting {
 		return nil, errs.New(errs.Conflict, "container %s is restarting, wait until the container is running", ids.Short(c.ID))
 	}
+	if c.State.Alive() {
+		return nil, unreachable(c)
+	}
 	return nil, errs.New(errs.Conflict, "container %s is not running; start it with: start %s", ids.Short(c.ID), c.Name)
+}
+
+// unreachable is the answer for a container that runs, as far as is known, under a supervisor that has not answered since
+// the daemon started.
+func unreachable(c *model.Container) error {
+	return errs.New(errs.Unavailable, "container %s cannot be reached: its supervisor (shoal-runtime supervise) has not answered since the daemon was started; "+
+		"see the daemon's log and what holds that process up", c.Name)
 }
 
 // quiet stops the timers that would act on the container.

@@ -49,8 +49,15 @@ func (e *Engine) exited(en *entry, t Task, run uint64) {
 		return
 	}
 	e.clearSupervisor(ctx, c.ID)
-	c = en.edit(change)
+	late := false // the end overtook the news of what caused it
+	c = en.edit(func(c *model.Container) {
+		late = exit.OOMKilled && !c.State.OOMKilled
+		change(c)
+	})
 	en.clearTask(run)
+	if late {
+		e.publish(c, "oom", nil)
+	}
 	if !remove && !en.isNewest(saved) {
 		e.saveLater(en) // something else was written in between, perhaps with what was before
 	}
@@ -189,8 +196,9 @@ func (e *Engine) restartDue(ctx context.Context, en *entry) {
 		return // stopped, started or removed meanwhile
 	}
 	if c.State.UserStopped {
-		en.edit(func(c *model.Container) { c.State.Status = model.StatusExited })
+		c = en.edit(func(c *model.Container) { c.State.Status = model.StatusExited })
 		e.saveLater(en)
+		en.tell(model.WaitNotRunning, model.WaitResult{ExitCode: c.State.ExitCode})
 		return
 	}
 	if err := e.start(ctx, en); err != nil {
@@ -203,6 +211,8 @@ func (e *Engine) restartDue(ctx context.Context, en *entry) {
 func (e *Engine) restartFailed(en *entry) {
 	c := en.get()
 	if c.State.UserStopped || !wantsRestart(c.Spec.Restart, c.State.RestartCount, c.State.ExitCode) {
+		en.tell(model.WaitNextExit, model.WaitResult{ExitCode: c.State.ExitCode}) // this was the last: no other end will come
+		en.tell(model.WaitNotRunning, model.WaitResult{ExitCode: c.State.ExitCode})
 		return
 	}
 	c = en.edit(func(c *model.Container) {

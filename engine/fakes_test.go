@@ -367,6 +367,9 @@ func (f fakeTasks) Start(_ context.Context, r TaskStart) (Task, error) {
 	return t, nil
 }
 func (f fakeTasks) Reattach(_ context.Context, id string) (Task, *TaskExit, error) {
+	if err := f.w.fault("tasks.Reattach"); err != nil {
+		return nil, nil, err
+	}
 	t := f.w.task(id)
 	switch {
 	case t == nil:

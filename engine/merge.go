@@ -87,12 +87,20 @@ func mergeCommand(p *model.ProcessSpec, img model.ImageConfig) {
 	}
 }
 
+// maxExposed is every port of every protocol.
+const maxExposed = 3 * 65535
+
 func mergePorts(n *model.ContainerNetworkSpec, exposed []string) error {
 	ports := slices.Clone(n.Exposed)
+	total := 0
 	for _, text := range exposed {
 		first, last, proto, err := portRange(text)
 		if err != nil {
 			return errs.Wrap(err, "the image's exposed ports")
+		}
+		// Ranges that overlap a thousand times are what a hostile image has: they must not fill the daemon's memory.
+		if total += int(last) - int(first) + 1; total > maxExposed {
+			return errs.New(errs.Invalid, "the image exposes more than %d ports; make it anew with fewer EXPOSE", maxExposed)
 		}
 		for number := int(first); number <= int(last); number++ {
 			ports = append(ports, model.Port{Number: uint16(number), Proto: proto})

@@ -33,6 +33,23 @@ type found struct {
 	en   *entry
 	task Task
 	exit *TaskExit
+	err  error // not known: the supervisor is there and does not answer
+}
+
+// How long a supervisor may take to answer a new daemon, and how often one that does not is asked again. The daemon serves
+// everybody else meanwhile.
+const (
+	reattachPatience = 5 * time.Second
+	reattachPause    = 2 * time.Second
+	reattachPauseMax = time.Minute
+)
+
+// reattach asks for one container.
+func (e *Engine) reattach(ctx context.Context, en *entry) found {
+	ctx, cancel := context.WithTimeout(ctx, reattachPatience)
+	defer cancel()
+	t, exit, err := e.ports.Tasks.Reattach(ctx, en.id)
+	return found{en, t, exit, err}
 }
 
 // reconcile makes records and kernel agree after a start of the daemon: containers that run are taken up again, ends
@@ -50,12 +67,13 @@ func (e *Engine) reconcile(ctx context.Context, damaged []record.Damage) error {
 	}
 	var live []NetworkLive
 	for _, f := range states {
-		if f.task == nil {
+		if f.task != nil {
+			e.takeUp(f)
+		} else if f.err == nil {
 			continue
 		}
-		e.takeUp(f)
-		c := f.en.get()
-		if attachesNetwork(c) {
+		// The number of one that does not answer holds too: who has not told of its end has not taken it from the kernel.
+		if c := f.en.get(); attachesNetwork(c) && c.State.Pid != 0 {
 			live = append(live, NetworkLive{Attach: e.networkAttach(c, nil), Path: nsPath(c.State.Pid, "net"), State: c.Network})
 		}
 	}
@@ -70,9 +88,42 @@ func (e *Engine) reconcile(ctx context.Context, damaged []record.Damage) error {
 			e.watch(f.en, f.task, run)
 			continue
 		}
+		if f.err != nil {
+			e.goBackground(func(ctx context.Context) { e.reattachLater(ctx, f.en) })
+			continue
+		}
 		e.settleEnded(f)
 	}
 	return nil
+}
+
+// reattachLater asks again for a container whose supervisor did not answer, until it is known how it stands.
+func (e *Engine) reattachLater(ctx context.Context, en *entry) {
+	for pause := reattachPause; ; pause = min(2*pause, reattachPauseMax) {
+		wake := make(chan struct{})
+		stop := e.cfg.Clock.AfterFunc(pause, func() { close(wake) })
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			stop()
+			return
+		}
+		f := e.reattach(ctx, en)
+		if f.err != nil {
+			continue
+		}
+		e.cfg.Log.Info("a container's supervisor answers again", "container", en.id, "name", en.get().Name)
+		if f.task == nil {
+			e.settleEnded(f)
+			return
+		}
+		e.takeUp(f)
+		en.mu.Lock()
+		run := en.runs
+		en.mu.Unlock()
+		e.watch(en, f.task, run)
+		return
+	}
 }
 
 // holdAll tells the images and volumes again who uses them.
@@ -118,11 +169,10 @@ func (e *Engine) reattachAll(ctx context.Context, all []*entry) []found {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			t, exit, err := e.ports.Tasks.Reattach(ctx, en.id)
-			if err != nil {
-				e.cfg.Log.Error("a container's supervisor cannot be reached", "container", en.id, "error", err)
+			if out[i] = e.reattach(ctx, en); out[i].err != nil {
+				e.cfg.Log.Error("a container's supervisor does not answer; the container is left as it is, and asked for again later: "+
+					"see what holds the process up, it is shoal-runtime supervise with the container's ID", "container", en.id, "error", out[i].err)
 			}
-			out[i].task, out[i].exit = t, exit
 		})
 	}
 	wg.Wait()
@@ -148,7 +198,9 @@ func (e *Engine) clearOrphans(ctx context.Context, damaged []record.Damage) {
 			e.cfg.Log.Warn("a container whose record is damaged may still run; it is left alone", "container", id)
 			continue
 		}
-		t, _, err := e.ports.Tasks.Reattach(ctx, id)
+		patient, cancel := context.WithTimeout(ctx, reattachPatience)
+		t, _, err := e.ports.Tasks.Reattach(patient, id)
+		cancel()
 		if err == nil && t != nil {
 			t.Signal(ctx, sigKill, true)
 			e.goBackground(func(ctx context.Context) {
@@ -241,6 +293,8 @@ func (e *Engine) endMissed(en *entry, exit TaskExit) {
 	}
 	e.clearSupervisor(ctx, en.id)
 	e.publish(c, "die", map[string]string{"exitCode": itoa(uint64(max(0, exit.Code)))})
+	en.tell(model.WaitNextExit, model.WaitResult{ExitCode: exit.Code})
+	en.tell(model.WaitNotRunning, model.WaitResult{ExitCode: exit.Code})
 }
 
 // wantedAtStart is the restart policy at the daemon's start.

@@ -79,6 +79,9 @@ func (e *Engine) makeRemovable(ctx context.Context, en *entry, force bool) error
 // leaves a container whose removal can be finished, and never something that nobody knows of.
 func (e *Engine) removeLocked(ctx context.Context, en *entry, opts model.RemoveOptions) error {
 	c := en.get()
+	if c.State.Alive() && en.running() == nil {
+		return unreachable(c)
+	}
 	if c.State.Alive() {
 		return errs.New(errs.Conflict, "cannot remove container \"/%s\": it was started again", c.Name)
 	}

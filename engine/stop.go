@@ -48,6 +48,9 @@ func (e *Engine) stop(ctx context.Context, en *entry, opts model.StopOptions, wh
 		return nil
 	}
 	t := en.running()
+	if t == nil && en.get().State.Alive() {
+		return unreachable(c)
+	}
 	if t == nil {
 		return errs.New(errs.NotModified, "container %s is not running", c.Name)
 	}
@@ -195,6 +198,9 @@ func (e *Engine) Kill(ctx context.Context, ref, name string) error {
 		return nil
 	}
 	t := en.running()
+	if t == nil && en.get().State.Alive() {
+		return unreachable(c)
+	}
 	if t == nil {
 		return errs.New(errs.Conflict, "cannot kill container: %s: container %s is not running", ref, ids.Short(c.ID))
 	}

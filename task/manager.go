@@ -307,7 +307,8 @@ func waitOrKill(p *os.Process) bool {
 }
 
 // Reattach finds a container that an earlier daemon started: the running task, or how it ended meanwhile, or neither when
-// there is nothing or only half of a start, of which nothing is left then.
+// there is nothing or only half of a start, of which nothing is left then. An error says that this is not known: the
+// supervisor is there but does not answer, and the container is left as it is.
 func (m *Manager) Reattach(ctx context.Context, id string) (*Task, *spec.ExitStatus, error) {
 	m.mu.Lock()
 	t := m.tasks[id]
@@ -342,6 +343,8 @@ func (m *Manager) Reattach(ctx context.Context, id string) (*Task, *spec.ExitSta
 	if err == nil { // half a start: its supervisor takes it back, and ends
 		waitEnd(ctx, conn, lines)
 		conn.Close()
+	} else if !errs.Is(err, errs.Conflict) && !errs.Is(err, errs.NotFound) {
+		return nil, nil, err // it is there and does not answer: no reason to kill its container
 	}
 	return m.recover(ctx, id)
 }
