@@ -75,9 +75,8 @@ func (e *Engine) settle(c *model.Container, img model.ImageConfig) (warnings []s
 	if s.Network.Disabled {
 		s.Network.Mode = model.NetworkNone
 	}
-	if s.Log.Driver == "" {
-		s.Log = model.LogConfig{Driver: d.Log.Driver, Options: d.Log.Options}
-	} else if s.Log.Driver == d.Log.Driver && len(d.Log.Options) > 0 {
+	s.Log.Driver = cmp.Or(s.Log.Driver, d.Log.Driver)
+	if s.Log.Driver == d.Log.Driver && len(d.Log.Options) > 0 {
 		opts := maps.Clone(d.Log.Options)
 		maps.Copy(opts, s.Log.Options)
 		s.Log.Options = opts

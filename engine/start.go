@@ -90,6 +90,9 @@ func (en *entry) begin(t Task) uint64 {
 // watch waits for the end of the run, for out-of-memory kills, and keeps the health check going.
 func (e *Engine) watch(en *entry, t Task, run uint64) {
 	t.Figures().OnOOM(func() {
+		if en.running() != t {
+			return // the end has told
+		}
 		en.edit(func(c *model.Container) { c.State.OOMKilled = true })
 		e.publish(en.get(), "oom", nil)
 	})

@@ -92,11 +92,8 @@ func defaultMounts(in MountInput) []specs.Mount {
 	if c.Spec.Isolation.PID == "host" { // a new proc instance would need a pid namespace of its own to be of use
 		out[0].Options = []string{"nosuid", "noexec", "nodev"}
 	}
-	if c.Spec.Isolation.IPC == "host" {
-		out = append(out, specs.Mount{Destination: "/dev/mqueue", Type: "bind", Source: "/dev/mqueue", Options: []string{"rbind", "nosuid", "noexec", "nodev"}})
-	} else {
-		out = append(out, specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}})
-	}
+	// Queues belong to the IPC namespace, whichever it is: in the host's this shows the host's, also where it is not mounted.
+	out = append(out, specs.Mount{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}})
 	switch {
 	case in.Shm.Source != "":
 		out = append(out, specs.Mount{Destination: "/dev/shm", Type: "bind", Source: in.Shm.Source, Options: []string{"rbind", "rprivate", "nosuid", "noexec", "nodev"}})
