@@ -134,7 +134,9 @@ func (m *Manager) attachment(c *attached) Attachment {
 		a.Endpoints[e.Network] = e.Endpoint
 	}
 	for _, b := range c.bound {
-		a.Ports = append(a.Ports, b.PortBinding)
+		if len(b.direct) == 0 {
+			a.Ports = append(a.Ports, b.PortBinding)
+		}
 	}
 	return a
 }

@@ -17,7 +17,7 @@ type options struct {
 	hostIP       netip.Addr
 	mtu          int
 	prefix       string // of the interfaces' names in containers
-	open4, open6 bool
+	gw4, gw6     gatewayMode
 	snat4, snat6 netip.Addr
 }
 
@@ -50,9 +50,9 @@ func bridgeOptions(spec *model.NetworkSpec) (options, error) {
 				return o, errs.New(errs.Invalid, "network %s: bridge name %q: want at most 15 letters, digits, - _ .", spec.Name, v)
 			}
 		case model.OptBridgeGatewayMode4:
-			o.open4, err = gatewayMode(spec, v)
+			o.gw4, err = readGatewayMode(spec, v)
 		case model.OptBridgeGatewayMode6:
-			o.open6, err = gatewayMode(spec, v)
+			o.gw6, err = readGatewayMode(spec, v)
 		case model.OptHostIPv4:
 			o.snat4, err = netip.ParseAddr(v)
 		case model.OptHostIPv6:
@@ -70,14 +70,37 @@ func bridgeOptions(spec *model.NetworkSpec) (options, error) {
 	return o, nil
 }
 
-func gatewayMode(spec *model.NetworkSpec, v string) (open bool, err error) {
-	switch v {
-	case "", "nat":
-		return false, nil
-	case "nat-unprotected":
-		return true, nil
+// gatewayMode is how one address family of a bridge network meets the world.
+type gatewayMode string
+
+const (
+	gatewayNAT      gatewayMode = ""                // containers leave with the host's address; what is published is led to them
+	gatewayOpen     gatewayMode = "nat-unprotected" // the same, and everybody with a route to the containers reaches all of their ports
+	gatewayRouted   gatewayMode = "routed"          // no address translation; published ports are open at the container's own address
+	gatewayIsolated gatewayMode = "isolated"        // internal networks only: the host has no address in it either
+)
+
+func readGatewayMode(spec *model.NetworkSpec, v string) (gatewayMode, error) {
+	switch m := gatewayMode(v); m {
+	case "nat", gatewayNAT:
+		return gatewayNAT, nil
+	case gatewayIsolated:
+		if !spec.Internal {
+			return "", errs.New(errs.Invalid, "gateway mode isolated is for internal networks; add --internal")
+		}
+		return m, nil
+	case gatewayOpen, gatewayRouted:
+		return m, nil
 	}
-	return false, errs.New(errs.Unsupported, "gateway mode %s is not known here; use nat or nat-unprotected", v)
+	return "", errs.New(errs.Invalid, "want nat, nat-unprotected, routed or isolated")
+}
+
+// gateway is the mode of a family.
+func (o *options) gateway(v6 bool) gatewayMode {
+	if v6 {
+		return o.gw6
+	}
+	return o.gw4
 }
 
 // kernel says that endpoints of the network have a link; those of host and none have not.
@@ -119,21 +142,32 @@ func directOptions(spec *model.NetworkSpec) error {
 
 // access is what the packet filter is told of a network.
 func (s *state) access() plan.Access {
-	return plan.Access{Bridge: s.Link, Internal: s.Internal, ICC: s.opts.icc, Masq4: s.opts.masq && s.IPv4,
-		Masq6: s.opts.masq && s.IPv6, Snat4: s.opts.snat4, Snat6: s.opts.snat6, Open: s.opts.open4 || s.opts.open6}
+	a := plan.Access{Bridge: s.Link, Internal: s.Internal, ICC: s.opts.icc}
+	a.V4 = familyAccess(s.IPv4, s.opts.masq, s.opts.snat4, s.opts.gw4)
+	a.V6 = familyAccess(s.IPv6, s.opts.masq, s.opts.snat6, s.opts.gw6)
+	return a
+}
+
+func familyAccess(on, masq bool, snat netip.Addr, gw gatewayMode) plan.FamilyAccess {
+	f := plan.FamilyAccess{Open: on && gw == gatewayOpen, Routed: on && gw == gatewayRouted}
+	if on && !f.Routed {
+		f.Masq, f.Snat = masq, snat
+	}
+	return f
 }
 
 // bridge is what the host's link of the network should be.
 func (s *state) bridge() plan.Bridge {
-	b := plan.Bridge{Name: s.Link, MTU: s.opts.mtu, IPv6: s.IPv6, RouteLocalnet: !s.Internal}
+	v6 := s.IPv6 && s.opts.gw6 != gatewayIsolated
+	b := plan.Bridge{Name: s.Link, MTU: s.opts.mtu, IPv6: v6, RouteLocalnet: !s.Internal}
 	b.MAC = model.MAC{0x02, 0x42}
 	copy(b.MAC[2:], s.ID) // digits of a random ID are random enough
 	for _, p := range s.pools {
-		if p.Gateway.IsValid() && !p.foreignGateway {
+		if p.Gateway.IsValid() && !p.foreignGateway && s.opts.gateway(p.Gateway.Is6()) != gatewayIsolated {
 			b.Addresses = append(b.Addresses, netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))
 		}
 	}
-	if s.IPv6 {
+	if v6 {
 		// Without an address of the link itself that is usable at once, the kernel cannot ask for a container's Ethernet
 		// address on behalf of others until it has checked the automatic one for a second or two.
 		b.Addresses = append(b.Addresses, bridgeLinkLocal)

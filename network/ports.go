@@ -28,6 +28,10 @@ func (m *Manager) Reachable() []Reachable {
 	for _, c := range m.conts {
 		name := cmp.Or(c.req.Name, c.id)
 		for _, b := range c.bound {
+			if len(b.direct) > 0 {
+				out = append(out, directly(c, name, b)...)
+				continue
+			}
 			r := Reachable{ContainerID: c.id, Container: name, PortBinding: b.PortBinding, Daemon: len(b.forward) == 0, From: from(b.PortBinding)}
 			if e := gatewayFor(c.endpoints, b.HostIP.Is6()); e != nil {
 				a := e.IPv4
@@ -47,7 +51,7 @@ func (m *Manager) Reachable() []Reachable {
 			for _, f := range []struct {
 				open bool
 				at   netip.Prefix
-			}{{e.net.opts.open4, e.IPv4}, {e.net.opts.open6, e.IPv6}} {
+			}{{e.net.opts.gw4 == gatewayOpen, e.IPv4}, {e.net.opts.gw6 == gatewayOpen, e.IPv6}} {
 				if f.open && f.at.IsValid() {
 					out = append(out, Reachable{ContainerID: c.id, Container: name, Target: netip.AddrPortFrom(f.at.Addr(), 0),
 						From: []string{"every machine with a route to " + f.at.Masked().String() + " (network " + e.Network + ")"}})
@@ -59,6 +63,23 @@ func (m *Manager) Reachable() []Reachable {
 		return cmp.Or(strings.Compare(a.Container, b.Container), cmp.Compare(a.Number, b.Number), strings.Compare(string(a.Proto), string(b.Proto)),
 			cmp.Compare(a.HostPort, b.HostPort), a.HostIP.Compare(b.HostIP))
 	})
+	return out
+}
+
+// directly is what a container's published port is on routed networks.
+func directly(c *attached, name string, b bound) (out []Reachable) {
+	for _, o := range b.direct {
+		r := Reachable{ContainerID: c.id, Container: name, PortBinding: model.PortBinding{Port: b.Port}, Target: netip.AddrPortFrom(o.Target, o.Port)}
+		for _, s := range o.Sources {
+			if s.Addr().Is6() == o.Target.Is6() {
+				r.From = append(r.From, s.String())
+			}
+		}
+		if len(o.Sources) == 0 {
+			r.From = []string{"every machine with a route to " + o.Target.String()}
+		}
+		out = append(out, r)
+	}
 	return out
 }
 

@@ -18,6 +18,7 @@ type bound struct {
 	model.PortBinding
 	keys    []ports.Key
 	forward []plan.Forward
+	direct  []plan.Opening // on routed networks, instead of both
 }
 
 var (
@@ -80,14 +81,21 @@ func (m *Manager) bind(c *attached, bindings []model.PortBinding, eps []*endpoin
 		}
 	}()
 	var t4, t6, dflt netip.Addr
-	if e := gatewayFor(eps, false); e != nil && e.host != "" {
+	if e := gatewayFor(eps, false); e != nil && e.host != "" && e.net.opts.gw4 != gatewayRouted {
 		t4, dflt = e.IPv4.Addr(), e.net.opts.hostIP
 	}
-	if e := gatewayFor(eps, true); e != nil && e.host != "" {
+	if e := gatewayFor(eps, true); e != nil && e.host != "" && e.net.opts.gw6 != gatewayRouted {
 		t6 = e.IPv6.Addr()
 	}
 	for _, b := range bindings {
+		direct := m.openings(b, eps)
+		if len(direct) > 0 {
+			out = append(out, bound{PortBinding: model.PortBinding{Port: b.Port, Sources: b.Sources}, direct: direct})
+		}
 		ls := m.listeners(b, t4, t6, dflt)
+		if len(ls) == 0 && len(direct) > 0 {
+			continue
+		}
 		if len(ls) == 0 {
 			if !t4.IsValid() && !t6.IsValid() {
 				warnings = append(warnings, fmt.Sprintf("port %s is not published: none of the container's networks has a way out", b.Port))
@@ -117,6 +125,25 @@ func (m *Manager) bind(c *attached, bindings []model.PortBinding, eps []*endpoin
 	return out, warnings, nil
 }
 
+// openings is what a binding opens on the networks where containers are called by their own addresses.
+func (m *Manager) openings(b model.PortBinding, eps []*endpoint) (out []plan.Opening) {
+	if m.cfg.NoRules {
+		return nil // nothing is closed
+	}
+	for _, v6 := range []bool{false, true} {
+		e := gatewayFor(eps, v6)
+		if e == nil || e.host == "" || e.net.opts.gateway(v6) != gatewayRouted {
+			continue
+		}
+		a := e.IPv4
+		if v6 {
+			a = e.IPv6
+		}
+		out = append(out, plan.Opening{Proto: b.Proto, Target: a.Addr(), Port: b.Number, Sources: b.Sources})
+	}
+	return out
+}
+
 func (m *Manager) letGo(bs []bound) {
 	for _, b := range bs {
 		for _, k := range b.keys {
@@ -127,6 +154,9 @@ func (m *Manager) letGo(bs []bound) {
 
 func (m *Manager) forwards(bs []bound) (out []plan.Forward, elems []plan.Elem, udp []plan.Forward) {
 	for _, b := range bs {
+		for _, o := range b.direct {
+			elems = append(elems, o.Elems()...)
+		}
 		for _, f := range b.forward {
 			out = append(out, f)
 			elems = append(elems, f.Elems()...)
@@ -254,7 +284,11 @@ func (m *Manager) setBound(c *attached, bs []bound) {
 func (m *Manager) rebind(c *attached, drop, keep []bound, eps []*endpoint) error {
 	var again []model.PortBinding
 	for _, b := range drop {
-		again = append(again, b.PortBinding)
+		// What is open at the container's own address comes with what is published at the host's, if there is such.
+		also := func(o bound) bool { return o.Port == b.Port && len(o.direct) == 0 }
+		if len(b.direct) == 0 || !slices.ContainsFunc(drop, also) {
+			again = append(again, b.PortBinding)
+		}
 	}
 	bs, _, err := m.bind(c, again, eps)
 	if err != nil {

@@ -90,11 +90,22 @@ func (m *Manager) takeOverPorts(c *attached, had []model.PortBinding, eps []*end
 			failed = errors.Join(failed, err)
 			bs = m.unheld(b, eps)
 		}
+		bs = slices.DeleteFunc(bs, func(b bound) bool { return len(b.direct) > 0 }) // below
 		_, elems, _ := m.forwards(bs)
 		m.mu.Lock()
 		c.bound = append(c.bound, bs...)
 		m.want.Add(elems...)
 		m.mu.Unlock()
+	}
+	for _, b := range c.ports {
+		if direct := m.openings(b, eps); len(direct) > 0 {
+			one := []bound{{PortBinding: model.PortBinding{Port: b.Port, Sources: b.Sources}, direct: direct}}
+			_, elems, _ := m.forwards(one)
+			m.mu.Lock()
+			c.bound = append(c.bound, one...)
+			m.want.Add(elems...)
+			m.mu.Unlock()
+		}
 	}
 	return failed
 }

@@ -18,9 +18,9 @@ func TestTable(t *testing.T) {
 	n := newNFT("shoal-t")
 	ip := netip.MustParseAddr
 	rules := plan.Rules{}
-	rules.Add(plan.Access{Bridge: "shoal0", ICC: true, Masq4: true, Masq6: true}.Elems()...)
+	rules.Add(plan.Access{Bridge: "shoal0", ICC: true, V4: plan.FamilyAccess{Masq: true}, V6: plan.FamilyAccess{Masq: true}}.Elems()...)
 	rules.Add(plan.Access{Bridge: "br-int", Internal: true}.Elems()...)
-	rules.Add(plan.Access{Bridge: "br-snat", Snat4: ip("192.0.2.9"), Open: true}.Elems()...)
+	rules.Add(plan.Access{Bridge: "br-snat", V4: plan.FamilyAccess{Snat: ip("192.0.2.9"), Open: true}, V6: plan.FamilyAccess{Routed: true}}.Elems()...)
 	for i := range 1000 {
 		rules.Add(plan.Forward{Proto: model.TCP, HostIP: ip("0.0.0.0"), HostPort: uint16(20000 + i), Target: ip("172.17.0.2"), ContainerPort: 80}.Elems()...)
 	}
@@ -29,6 +29,8 @@ func TestTable(t *testing.T) {
 		Sources: []netip.Prefix{netip.MustParsePrefix("fd01::/16")}}.Elems()...)
 	rules.Add(plan.Forward{Proto: model.TCP, HostIP: ip("0.0.0.0"), HostPort: 80, Target: ip("172.17.0.3"), ContainerPort: 8080,
 		Sources: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("192.0.2.1/32")}}.Elems()...)
+	rules.Add(plan.Opening{Proto: model.TCP, Target: ip("172.17.0.4"), Port: 80}.Elems()...)
+	rules.Add(plan.Opening{Proto: model.TCP, Target: ip("fd00::4"), Port: 80, Sources: []netip.Prefix{netip.MustParsePrefix("fd01::/16")}}.Elems()...)
 	for range 2 {
 		start := time.Now()
 		if err := n.rebuild(rules.All()); err != nil {

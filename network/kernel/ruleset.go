@@ -21,7 +21,12 @@ var setDefs = []struct {
 	ranges bool
 }{
 	{plan.SetBridges, ifname1, nil, false},
-	{plan.SetOpen, ifname1, nil, false},
+	{plan.SetOpen4, ifname1, nil, false},
+	{plan.SetOpen6, ifname1, nil, false},
+	{plan.SetRouted4, ifname1, nil, false},
+	{plan.SetRouted6, ifname1, nil, false},
+	{plan.SetDirect4, append([]nftables.SetDatatype{nftables.TypeIPAddr}, socket4...), nil, true},
+	{plan.SetDirect6, append([]nftables.SetDatatype{nftables.TypeIP6Addr}, socket6...), nil, true},
 	{plan.SetInternal, ifname1, nil, false},
 	{plan.SetSame, ifname2, nil, false},
 	{plan.SetOwn, ifname2, nil, false},
@@ -144,6 +149,10 @@ func (m match) family(nfproto byte) match {
 		&expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: []byte{nfproto}})
 }
 
+func (m match) protocol(p byte) match {
+	return m.add(l4proto.load(reg0), &expr.Cmp{Op: expr.CmpOpEq, Register: reg0, Data: []byte{p}})
+}
+
 // loopback4 matches an address of 127.0.0.0/8.
 func (m match) loopback4(p part) match {
 	return m.add(p.load(reg0),
@@ -240,7 +249,12 @@ func chains() []chainDef {
 			rule().in(plan.SetInternal, iif).drop(),
 			rule().in(plan.SetInternal, oif).drop(),
 			rule().dnatted().in(plan.SetBridges, oif).accept(), // a connection that publish sent to a container
-			rule().in(plan.SetOpen, oif).accept(),
+			rule().family(v4).in(plan.SetOpen4, oif).accept(),
+			rule().family(v6).in(plan.SetOpen6, oif).accept(),
+			rule().family(v4).in(plan.SetDirect4, src4, l4proto, dst4, dport).in(plan.SetBridges, oif).accept(),
+			rule().family(v6).in(plan.SetDirect6, src6, l4proto, dst6, dport).in(plan.SetBridges, oif).accept(),
+			rule().family(v4).protocol(unix.IPPROTO_ICMP).in(plan.SetRouted4, oif).accept(), // who is routed to answers a ping
+			rule().family(v6).protocol(unix.IPPROTO_ICMPV6).in(plan.SetRouted6, oif).accept(),
 			rule().in(plan.SetBridges, oif).drop(), // from another network or from outside, and not published
 			rule().in(plan.SetBridges, iif).accept(),
 			rule().in(plan.SetGuarded, iif).in(plan.SetGuarded, oif).drop(),

@@ -54,8 +54,11 @@ type Set string
 
 // The sets and maps, with what their keys are made of.
 const (
-	SetBridges  Set = "bridges"  // ifname: bridges whose containers are reachable only as published
-	SetOpen     Set = "open"     // ifname: bridges whose containers anybody may reach (gateway mode routed)
+	SetBridges  Set = "bridges" // ifname: bridges whose containers are reachable only as published
+	SetOpen4    Set = "open4"   // ifname: bridges whose containers anybody may reach (gateway mode nat-unprotected)
+	SetOpen6    Set = "open6"
+	SetRouted4  Set = "routed4" // ifname: bridges whose containers are called by their own addresses (gateway mode routed)
+	SetRouted6  Set = "routed6"
 	SetInternal Set = "internal" // ifname: bridges without a way out or in
 	SetSame     Set = "same"     // ifname . ifname: a bridge with itself, when its containers may talk
 	SetOwn      Set = "own"      // ifname . ifname: every bridge with itself
@@ -73,6 +76,9 @@ const (
 
 	SetMine4 Set = "mine4" // ipv4_addr . inet_proto . inet_service: a container's own published ports, see Mine
 	SetMine6 Set = "mine6"
+
+	SetDirect4 Set = "direct4" // ipv4_addr(range) . inet_proto . ipv4_addr . inet_service: who may call which port of routed containers
+	SetDirect6 Set = "direct6"
 
 	SetPubLimited4 Set = "publimited4" // inet_proto . ipv4_addr . inet_service of the host: published for some sources only
 	SetPubLimited6 Set = "publimited6"
@@ -174,21 +180,24 @@ func addr(a netip.Addr) string { return string(a.AsSlice()) }
 
 // Access is how a network treats what comes and goes, as far as the packet filter knows it.
 type Access struct {
-	Bridge       string
-	Internal     bool
-	ICC          bool // its containers may talk with each other
-	Masq4, Masq6 bool
-	Snat4, Snat6 netip.Addr
-	Open         bool
+	Bridge   string
+	Internal bool
+	ICC      bool // its containers may talk with each other
+	V4, V6   FamilyAccess
+}
+
+// FamilyAccess is the part of one address family.
+type FamilyAccess struct {
+	Masq   bool       // leave with the host's address
+	Snat   netip.Addr // or with this one
+	Open   bool       // everybody may reach everything
+	Routed bool       // published ports are reached at the containers' own addresses
 }
 
 // Elems is what the packet filter has of a network.
 func (a Access) Elems() []Elem {
 	name := Name(a.Bridge)
 	out := []Elem{{Set: SetOwn, Key: name + name}}
-	if a.Open {
-		out = append(out, Elem{Set: SetOpen, Key: name})
-	}
 	out = append(out, Elem{Set: SetBridges, Key: name})
 	if a.ICC {
 		out = append(out, Elem{Set: SetSame, Key: name + name})
@@ -199,16 +208,44 @@ func (a Access) Elems() []Elem {
 		return append(out, Elem{Set: SetInternal, Key: name})
 	}
 	for _, f := range []struct {
-		on   bool
-		to   netip.Addr
-		snat Set
-		masq Set
-	}{{a.Masq4, a.Snat4, MapSnat4, SetMasq4}, {a.Masq6, a.Snat6, MapSnat6, SetMasq6}} {
-		if f.to.IsValid() {
-			out = append(out, Elem{Set: f.snat, Key: name, Val: addr(f.to)})
-		} else if f.on {
+		FamilyAccess
+		snat, masq, open, routed Set
+	}{{a.V4, MapSnat4, SetMasq4, SetOpen4, SetRouted4}, {a.V6, MapSnat6, SetMasq6, SetOpen6, SetRouted6}} {
+		if f.Snat.IsValid() {
+			out = append(out, Elem{Set: f.snat, Key: name, Val: addr(f.Snat)})
+		} else if f.Masq {
 			out = append(out, Elem{Set: f.masq, Key: name})
 		}
+		if f.Open {
+			out = append(out, Elem{Set: f.open, Key: name})
+		}
+		if f.Routed {
+			out = append(out, Elem{Set: f.routed, Key: name})
+		}
+	}
+	return out
+}
+
+// Opening lets others call one port of a container at the container's own address.
+type Opening struct {
+	Proto   model.Proto
+	Target  netip.Addr
+	Port    uint16
+	Sources []netip.Prefix // empty: everybody
+}
+
+// Elems is what the packet filter has of an opening.
+func (o Opening) Elems() (out []Elem) {
+	set, sources := SetDirect4, o.Sources
+	if o.Target.Is6() {
+		set = SetDirect6
+	}
+	if len(sources) == 0 {
+		sources = []netip.Prefix{netip.PrefixFrom(netip.IPv4Unspecified(), 0), netip.PrefixFrom(netip.IPv6Unspecified(), 0)}
+	}
+	dest := proto(o.Proto) + addr(o.Target) + port(o.Port)
+	for _, s := range disjoint(sources, o.Target.Is6()) {
+		out = append(out, Elem{Set: set, Key: addr(s.Addr()) + dest, KeyEnd: addr(last(s)) + dest})
 	}
 	return out
 }

@@ -20,7 +20,7 @@ func TestElems(t *testing.T) {
 			[]Elem{{Set: MapAny4, Key: "\x06\x00\x00\x00\x1f\x90\x00\x00", Val: "\xac\x11\x00\x02\x00\x50\x00\x00"}}},
 		"one address": {Forward{Proto: model.UDP, HostIP: ip("127.0.0.1"), HostPort: 53, Target: ip("172.17.0.2"), ContainerPort: 53}.Elems(),
 			[]Elem{{Set: MapPub4, Key: "\x11\x00\x00\x00\x7f\x00\x00\x01\x00\x35\x00\x00", Val: "\xac\x11\x00\x02\x00\x35\x00\x00"}}},
-		"internal": {Access{Bridge: "b", Internal: true, Masq4: true, ICC: true}.Elems(),
+		"internal": {Access{Bridge: "b", Internal: true, V4: FamilyAccess{Masq: true}, ICC: true}.Elems(),
 			[]Elem{{Set: SetOwn, Key: Name("b") + Name("b")}, {Set: SetBridges, Key: Name("b")}, {Set: SetSame, Key: Name("b") + Name("b")}, {Set: SetInternal, Key: Name("b")}}},
 	} {
 		if !slices.Equal(c.got, c.want) {
