@@ -50,6 +50,10 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	h.Set("Docker-Experimental", boolText(s.cfg.Experimental))
 	h.Set("Ostype", "linux")
 	h.Set("Server", "Shoal/"+s.cfg.Version+" (linux)")
+	if err := refuseWebPages(r); err != nil {
+		s.fail(w, r, err)
+		return
+	}
 	v := types.MaxVersion
 	if asked, rest, has := cutVersion(path); has {
 		var err error
