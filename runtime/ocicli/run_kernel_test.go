@@ -78,8 +78,9 @@ func TestKernelRunMounts(t *testing.T) {
 	b.mount("/etc/one/file", "bind", src+"/f", "bind", "rro")
 	b.mount("/up", "tmpfs", "tmpfs", "tmpcopyup", "size=1m", "noexec")
 	b.mount("/link", "tmpfs", "tmpfs", "mode=700", "rshared")
-	got := b.sh("touch /rw/new && echo ok; touch /ro/deep/er/new 2>&1; cat /etc/one/file; echo x 2>&1 >/etc/one/file; cat /up/file; stat -c %a /up/file /made/by/link; grep ' /made/by/link ' /proc/self/mountinfo; grep ' /ro/deep/er ' /proc/self/mounts")
-	for _, want := range []string{"ok\n", "touch: /ro/deep/er/new: Read-only file system", "content", "/etc/one/file: Read-only", "copied", "640\n700", "shared:", "ro,nosuid,nodev,noexec"} {
+	b.mount("/not/there", "tmpfs", "tmpfs")
+	got := b.sh("stat -c %a /not /not/there /up; touch /rw/new && echo ok; touch /ro/deep/er/new 2>&1; cat /etc/one/file; echo x 2>&1 >/etc/one/file; cat /up/file; stat -c %a /up/file /made/by/link; grep ' /made/by/link ' /proc/self/mountinfo; grep ' /ro/deep/er ' /proc/self/mounts")
+	for _, want := range []string{"755\n1777\n750\n", "ok\n", "touch: /ro/deep/er/new: Read-only file system", "content", "/etc/one/file: Read-only", "copied", "640\n700", "shared:", "ro,nosuid,nodev,noexec"} {
 		b.contains(got, want)
 	}
 	if _, err := os.Stat(filepath.Join(src, "new")); err != nil {
@@ -156,7 +157,7 @@ func TestKernelRunOverlay(t *testing.T) {
 
 func TestKernelRunCapabilities(t *testing.T) {
 	b := newBundle(t)
-	b.spec.Process.User = specs.User{UID: 1000, GID: 1001, AdditionalGids: []uint32{7, 8}}
+	b.spec.Process.User = specs.User{UID: 1000, GID: 1001, AdditionalGids: []uint32{8, 7, 8}}
 	caps := []string{"CAP_NET_RAW", "CAP_CHOWN", "CAP_NOT_INVENTED_YET"}
 	b.spec.Process.Capabilities = &specs.LinuxCapabilities{Bounding: caps, Effective: caps, Permitted: caps, Inheritable: caps, Ambient: caps[:1]}
 	b.spec.Process.NoNewPrivileges = false

@@ -6,6 +6,7 @@ package privilege
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -47,7 +48,7 @@ func setIDs(u *specs.User, denyGroups bool) error {
 		if len(u.AdditionalGids) > 0 {
 			return errs.New(errs.Unsupported, "additional groups %v cannot be set: setgroups is denied in this user namespace (rootless without newgidmap)", u.AdditionalGids)
 		}
-	} else if err := setGroups(u.AdditionalGids); err != nil {
+	} else if err := setGroups(slices.Compact(slices.Sorted(slices.Values(u.AdditionalGids)))); err != nil {
 		return fmt.Errorf("set additional groups %v: %w%s", u.AdditionalGids, err, idHint(err))
 	}
 	if _, _, e := unix.RawSyscall(unix.SYS_SETRESGID, uintptr(u.GID), uintptr(u.GID), uintptr(u.GID)); e != 0 {

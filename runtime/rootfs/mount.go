@@ -28,7 +28,11 @@ func (b *Builder) mountOne(m *Mount) error {
 	if o.subpath != "" {
 		return b.mountPart(m, o)
 	}
-	dest, err := makeDir(b.root, m.Destination, 0o755)
+	make := makeDir
+	if m.Type == "tmpfs" {
+		make = makeTmpfsDir
+	}
+	dest, err := make(b.root, m.Destination, 0o755)
 	if err != nil {
 		return err
 	}
@@ -223,6 +227,28 @@ func (b *Builder) checkBindOnProc(tree, dest int, name string) error {
 func isProc(fd int) bool {
 	var fs unix.Statfs_t
 	return unix.Fstatfs(fd, &fs) == nil && int64(fs.Type) == unix.PROC_SUPER_MAGIC
+}
+
+// makeTmpfsDir is makeDir, but the last directory, when it is new, may be written by everybody, as a tmpfs without a mode
+// may: a tmpfs takes the mode of the directory it is mounted on, and programs without root would have no use of it.
+func makeTmpfsDir(root int, name string, mode uint32) (int, error) {
+	fd, err := openIn(root, name, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != unix.ENOENT {
+		return fd, pathErr(name, err)
+	}
+	if fd, err = makeDir(root, name, mode); err != nil {
+		return -1, err
+	}
+	dir, err := openIn(root, name, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err == nil {
+		err = unix.Fchmod(dir, 0o1777)
+		unix.Close(dir)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, pathErr(name, err)
+	}
+	return fd, nil
 }
 
 func (b *Builder) mountTmpfs(m *Mount, o mountOptions, dest int) error {
