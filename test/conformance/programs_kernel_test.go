@@ -4,27 +4,9 @@ package conformance
 
 import (
 	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 )
-
-// bin gives a built program of this project.
-func bin(t *testing.T, name string) string {
-	t.Helper()
-	dir := os.Getenv("SHOAL_BIN")
-	if dir == "" {
-		dir = "../../bin"
-	}
-	p, err := filepath.Abs(filepath.Join(dir, name))
-	if err == nil {
-		_, err = os.Stat(p)
-	}
-	if err != nil {
-		t.Fatalf("%v: build first (make build)", err)
-	}
-	return p
-}
 
 func TestValidationPrograms(t *testing.T) {
 	expected, err := ReadExpected("expected.txt")
