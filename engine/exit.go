@@ -37,18 +37,18 @@ func (e *Engine) exited(en *entry, t Task, run uint64) {
 	change := func(c *model.Container) { markEnded(c, exit, at, again) }
 	remove := c.Spec.Options.AutoRemove && en.kept.Load() == 0 && !e.closing.Load()
 	var saved uint64
+	var err error
 	if !remove {
-		var err error
 		saved, err = e.saveThat(en, func() *model.Container { next := *en.get(); change(&next); return &next }, false)
-		if err != nil {
-			e.cfg.Log.Warn("the end of a container could not be recorded", "container", en.id, "error", err)
-		}
 	}
-	if err := failpoint.Hit("engine/exit/recorded"); err != nil {
-		e.cfg.Log.Warn("stopped at a fail point", "container", en.id, "error", err)
-		return
+	if err == nil {
+		err = failpoint.Hit("engine/exit/recorded")
 	}
-	e.clearSupervisor(ctx, c.ID)
+	if err == nil {
+		e.clearSupervisor(ctx, c.ID)
+	} else { // the supervisor's record stays: a daemon that starts before ours could be written learns the end from it
+		e.cfg.Log.Warn("the end of a container could not be recorded", "container", en.id, "exitCode", exit.Code, "error", err)
+	}
 	late := false // the end overtook the news of what caused it
 	c = en.edit(func(c *model.Container) {
 		late = exit.OOMKilled && !c.State.OOMKilled
@@ -234,5 +234,6 @@ func (e *Engine) autoRemove(en *entry) {
 	}
 	if err := e.removeLocked(ctx, en, model.RemoveOptions{Volumes: true}); err != nil && !errs.Is(err, errs.NotFound) {
 		e.cfg.Log.Warn("a container could not be removed at its end", "container", en.id, "error", err)
+		en.tell(model.WaitRemoved, model.WaitResult{ExitCode: en.get().State.ExitCode, Err: err}) // else they wait for ever
 	}
 }

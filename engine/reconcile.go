@@ -290,8 +290,9 @@ func (e *Engine) endMissed(en *entry, exit TaskExit) {
 	c := en.edit(func(c *model.Container) { markEnded(c, exit, at, false) })
 	if err := e.saveState(en, false); err != nil {
 		e.cfg.Log.Warn("the end of a container could not be recorded", "container", en.id, "error", err)
+	} else {
+		e.clearSupervisor(ctx, en.id)
 	}
-	e.clearSupervisor(ctx, en.id)
 	e.publish(c, "die", map[string]string{"exitCode": itoa(uint64(max(0, exit.Code)))})
 	en.tell(model.WaitNextExit, model.WaitResult{ExitCode: exit.Code})
 	en.tell(model.WaitNotRunning, model.WaitResult{ExitCode: exit.Code})
