@@ -27,7 +27,11 @@ func (r *report) add(what, target, who string, ds []time.Duration) {
 }
 
 func (r *report) rate(what, target, who string, v float64) {
-	r.figures = append(r.figures, figure{what, target, who, v, fmt.Sprintf("%.3g", v), false})
+	text := fmt.Sprintf("%.3g", v)
+	if v >= 1000 {
+		text = fmt.Sprintf("%.0f", v)
+	}
+	r.figures = append(r.figures, figure{what, target, who, v, text, false})
 	fmt.Fprintf(os.Stderr, "  %s: %s %.3g\n", what, who, v)
 }
 
