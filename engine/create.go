@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"context"
+	"errors"
 	"maps"
 	"os"
 	"path/filepath"
@@ -10,6 +11,9 @@ import (
 	"strings"
 
 	"github.com/shoalhq/shoal/engine/ocispec"
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/engine/record"
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/ids"
@@ -239,43 +243,73 @@ func (e *Engine) fillVolumes(ctx context.Context, c *model.Container) error {
 	return nil
 }
 
-// nameFiles says where the files are that are bound into the container for name resolution. They are on tmpfs, because
-// every start makes them anew.
-func (e *Engine) nameFiles(c *model.Container) {
-	if strings.HasPrefix(c.Spec.Network.Mode, "container:") {
-		return // it gets those of the container whose network it shares
+// makeNameFiles makes, before a start, the files that are bound into the container for name resolution; the addresses come
+// later. They are on a tmpfs, because every start makes them anew. Containers may write to them, and so fill it: then they
+// are on disk, where the container can fill no more than with its other files. It gives the container with their paths.
+func (e *Engine) makeNameFiles(en *entry) (*model.Container, error) {
+	c := en.get()
+	if err := e.records.MakeRunDir(c.ID); err != nil {
+		return c, err
 	}
-	dir := e.records.RunDir(c.ID)
+	if strings.HasPrefix(c.Spec.Network.Mode, "container:") {
+		return c, nil // it gets those of the container whose network it shares
+	}
+	dir, err := e.writeEmptyNames(c, false)
+	if errors.Is(err, unix.ENOSPC) {
+		e.cfg.Log.Warn("containers have filled the place for /etc/hosts and its like; those of this one are on disk", "container", c.ID)
+		dir, err = e.writeEmptyNames(c, true)
+	}
+	if err != nil {
+		return c, err
+	}
+	if hosts := filepath.Join(dir, "hosts"); hosts != c.Runtime.HostsPath {
+		known := c.Runtime.HostsPath != ""
+		c = en.edit(func(c *model.Container) { setNamePaths(c, dir) })
+		if known { // where they are now, a daemon that is started again must know
+			err = e.records.SaveSpec(c, !c.Spec.Options.AutoRemove)
+		}
+	}
+	return c, err
+}
+
+// nameFiles says where the files for name resolution usually are.
+func (e *Engine) nameFiles(c *model.Container) {
+	if !strings.HasPrefix(c.Spec.Network.Mode, "container:") {
+		setNamePaths(c, filepath.Join(e.cfg.ExecRoot, record.NamesDir, c.ID))
+	}
+}
+
+func setNamePaths(c *model.Container, dir string) {
 	c.Runtime.HostnamePath = filepath.Join(dir, "hostname")
 	c.Runtime.HostsPath = filepath.Join(dir, "hosts")
 	c.Runtime.ResolvConfPath = filepath.Join(dir, "resolv.conf")
 }
 
-// makeNameFiles makes them before a start, so that they can be bound; the addresses come later.
-func (e *Engine) makeNameFiles(c *model.Container) error {
-	if err := e.records.MakeRunDir(c.ID); err != nil {
-		return err
+// writeEmptyNames makes the files. None is empty, so that each has got its page when the addresses come.
+func (e *Engine) writeEmptyNames(c *model.Container, disk bool) (string, error) {
+	dir, err := e.records.MakeNamesDir(c.ID, disk)
+	if err != nil {
+		return "", err
 	}
-	for path, content := range map[string]string{
-		c.Runtime.HostnamePath: c.Spec.Network.Hostname + "\n", c.Runtime.HostsPath: "", c.Runtime.ResolvConfPath: "",
-	} {
-		if path == "" {
-			continue
-		}
-		if err := writeInPlace(path, []byte(content)); err != nil {
-			return err
+	for name, content := range map[string]string{"hostname": c.Spec.Network.Hostname + "\n", "hosts": "\n", "resolv.conf": "\n"} {
+		if err := writeInPlace(filepath.Join(dir, name), []byte(content)); err != nil {
+			return "", err
 		}
 	}
-	return nil
+	return dir, nil
 }
 
-// writeInPlace changes a file's content and keeps the file, which is bound into the container.
+// writeInPlace changes a file's content and keeps the file, which is bound into the container, and its first page, which
+// it might not get again.
 func writeInPlace(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o644)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(content)
+	if err == nil {
+		err = f.Truncate(int64(len(content)))
+	}
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}

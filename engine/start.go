@@ -136,7 +136,8 @@ func (e *Engine) launch(ctx context.Context, en *entry, c *model.Container, gate
 	}
 	net := e.prepareNetwork(ctx, c)
 	u.Add(net.undo)
-	if err := e.makeNameFiles(c); err != nil {
+	c, err := e.makeNameFiles(en)
+	if err != nil {
 		return nil, model.NetworkState{}, err
 	}
 	plan, err := e.plan(ctx, c, u.Add)

@@ -1,10 +1,13 @@
 package node
 
 import (
+	"errors"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shoalhq/shoal/engine/record"
 	"github.com/shoalhq/shoal/lib/errs"
 )
 
@@ -20,9 +23,29 @@ func mountExecRoot(dir string) error {
 	if err := unix.Statfs(dir, &fs); err != nil {
 		return &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	if fs.Type == unix.TMPFS_MAGIC || fs.Type == unix.RAMFS_MAGIC {
+	if fs.Type != unix.TMPFS_MAGIC && fs.Type != unix.RAMFS_MAGIC {
+		err := unix.Mount("shoal-exec", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0711,size=25%")
+		if err != nil {
+			return errs.Wrap(err, "mount a tmpfs on the exec root %s", dir)
+		}
+	}
+	return mountNames(dir)
+}
+
+// mountNames gives the files that containers may write to a small tmpfs of their own: one that writes without end to its
+// /etc/hosts must not take the room of the exec root, or of the machine's /run, from everybody else.
+func mountNames(execRoot string) error {
+	dir := filepath.Join(execRoot, record.NamesDir)
+	if err := os.MkdirAll(dir, 0o710); err != nil {
+		return err
+	}
+	var outer, inner unix.Stat_t
+	if err := errors.Join(unix.Stat(execRoot, &outer), unix.Stat(dir, &inner)); err != nil {
+		return err
+	}
+	if outer.Dev != inner.Dev {
 		return nil
 	}
-	err := unix.Mount("shoal-exec", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0711,size=25%")
-	return errs.Wrap(err, "mount a tmpfs on the exec root %s", dir)
+	err := unix.Mount("shoal-names", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0710,size=64m")
+	return errs.Wrap(err, "mount a tmpfs on %s", dir)
 }

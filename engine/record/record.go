@@ -47,6 +47,9 @@ const (
 	// UpperDir and WorkDir are the directories of the writable layer inside a container's directory.
 	UpperDir = "upper"
 	WorkDir  = "work"
+	// NamesDir is where, in the exec root, the files for name resolution are. Containers write to them, so that they are
+	// kept apart from all else: on a small tmpfs of their own where the daemon has mounted one.
+	NamesDir = "names"
 )
 
 // Store is the records of one daemon.
@@ -54,6 +57,7 @@ type Store struct {
 	dir     string // ROOT/containers
 	damaged string // ROOT/damaged
 	run     string // EXECROOT/containers
+	names   string // EXECROOT/names
 	blank   chan string
 	filling sync.Mutex // one goroutine makes blanks at a time
 	work    sync.WaitGroup
@@ -79,8 +83,8 @@ type stateRecord struct {
 // Open makes the directories.
 func Open(root, execRoot string) (*Store, error) {
 	s := &Store{dir: filepath.Join(root, "containers"), damaged: filepath.Join(root, "damaged"),
-		run: filepath.Join(execRoot, "containers"), blank: make(chan string, blanksKept)}
-	for _, dir := range []string{s.dir, s.run} {
+		run: filepath.Join(execRoot, "containers"), names: filepath.Join(execRoot, NamesDir), blank: make(chan string, blanksKept)}
+	for _, dir := range []string{s.dir, s.run, s.names} {
 		if err := os.MkdirAll(dir, 0o710); err != nil {
 			return nil, errs.Wrap(err, "open the container records")
 		}
@@ -103,6 +107,19 @@ func (s *Store) MakeRunDir(id string) error {
 		return errs.Wrap(err, "make the container's directory")
 	}
 	return nil
+}
+
+// MakeNamesDir makes a directory for the files that are bound into the container for name resolution, with disk in its
+// directory on disk: for when containers have filled the place where it usually is.
+func (s *Store) MakeNamesDir(id string, disk bool) (string, error) {
+	dir := filepath.Join(s.names, id)
+	if disk {
+		dir = filepath.Join(s.Dir(id), NamesDir)
+	}
+	if err := os.Mkdir(dir, 0o710); err != nil && !errors.Is(err, fs.ErrExist) {
+		return "", errs.Wrap(err, "make the directory for name resolution")
+	}
+	return dir, nil
 }
 
 // home is where a container's records are.
@@ -167,10 +184,12 @@ func (s *Store) clearRun(loaded []*model.Container) {
 	for _, c := range loaded {
 		known[c.ID] = true
 	}
-	entries, _ := os.ReadDir(s.run)
-	for _, entry := range entries {
-		if id := entry.Name(); ids.Valid(id) && !known[id] {
-			os.RemoveAll(s.RunDir(id))
+	for _, dir := range []string{s.run, s.names} {
+		entries, _ := os.ReadDir(dir)
+		for _, entry := range entries {
+			if id := entry.Name(); ids.Valid(id) && !known[id] {
+				os.RemoveAll(filepath.Join(dir, id))
+			}
 		}
 	}
 }
@@ -293,6 +312,7 @@ func (s *Store) write(dir, name string, v any, durable bool) error {
 // container.
 func (s *Store) Remove(id string) error {
 	os.RemoveAll(s.RunDir(id))
+	os.RemoveAll(filepath.Join(s.names, id))
 	if s.recycle(id) {
 		return nil
 	}
