@@ -194,7 +194,7 @@ func (c *creation) checkRoot() error {
 // makeState reserves the name, and records where the cgroup will be before it is made, so that a crash leaves nothing
 // that cannot be found.
 func (c *creation) makeState() error {
-	host, err := cgroup.Detect()
+	host, err := c.rt.host()
 	if err != nil {
 		return err
 	}
@@ -442,7 +442,7 @@ func encodeConfig(cfg *initproc.Config, filter compiled) (namespaces.Message, er
 	if filter.err != nil {
 		return namespaces.Message{}, errs.Wrap(filter.err, "seccomp")
 	}
-	data, err := json.Marshal(cfg)
+	data, err := cfg.Encode()
 	if err != nil {
 		return namespaces.Message{}, fmt.Errorf("encode init's configuration: %w", err)
 	}

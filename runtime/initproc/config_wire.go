@@ -10,7 +10,7 @@ import (
 
 // The talk between the runtime and its init, on the socket of runtime/namespaces:
 //
-//	runtime → init  MsgConfig      Config as JSON; then Arg bytes of packed seccomp filter (runtime/seccomp)
+//	runtime → init  MsgConfig      Config, packed (codec.go); then Arg bytes of packed seccomp filter (runtime/seccomp)
 //	init → runtime  MsgHooks       (create) the mounts are made; run the prestart and createRuntime hooks; answered by
 //	runtime → init  MsgGo          go on
 //	init → runtime  MsgConsole     the terminal's master, one descriptor
@@ -35,30 +35,31 @@ const (
 	MsgFailed
 )
 
-// Config is everything init needs. The configuration of the container was validated by the runtime.
+// Config is everything init needs. The configuration of the container was validated by the runtime. Every field in it, however
+// deep, is exported and of a kind that codec.go knows.
 type Config struct {
-	ID      string         `json:"id"`
-	Exec    bool           `json:"exec,omitempty"` // another process of a container that is there already
-	Process *specs.Process `json:"process"`
+	ID      string
+	Exec    bool // another process of a container that is there already
+	Process *specs.Process
 
-	Rootfs      rootfs.Config            `json:"rootfs"`
-	Hostname    string                   `json:"hostname,omitempty"`
-	Domainname  string                   `json:"domainname,omitempty"`
-	Sysctl      map[string]string        `json:"sysctl,omitempty"`
-	Personality *specs.LinuxPersonality  `json:"personality,omitempty"`
-	Memory      *specs.LinuxMemoryPolicy `json:"memory,omitempty"`
+	Rootfs      rootfs.Config
+	Hostname    string
+	Domainname  string
+	Sysctl      map[string]string
+	Personality *specs.LinuxPersonality
+	Memory      *specs.LinuxMemoryPolicy
 
-	NewNet        bool `json:"newNet,omitempty"` // the network namespace is new: bring up its loopback
-	DenySetgroups bool `json:"denySetgroups,omitempty"`
-	NoNewKeyring  bool `json:"noNewKeyring,omitempty"`
-	PreserveFDs   int  `json:"preserveFds,omitempty"`
-	Seal          bool `json:"seal,omitempty"` // ask for the last limits before the exec
-	Gate          int  `json:"gate,omitempty"` // listening start socket; 0: run at once
+	NewNet        bool // the network namespace is new: bring up its loopback
+	DenySetgroups bool
+	NoNewKeyring  bool
+	PreserveFDs   int
+	Seal          bool // ask for the last limits before the exec
+	Gate          int  // listening start socket; 0: run at once
 
-	RuntimeHooks    bool         `json:"runtimeHooks,omitempty"` // there are hooks for the runtime to run
-	CreateContainer []specs.Hook `json:"createContainer,omitempty"`
-	StartContainer  []specs.Hook `json:"startContainer,omitempty"`
-	State           *specs.State `json:"state,omitempty"` // for these hooks
+	RuntimeHooks    bool // there are hooks for the runtime to run
+	CreateContainer []specs.Hook
+	StartContainer  []specs.Hook
+	State           *specs.State // for these hooks
 }
 
 // Failure is an error on its way from init.

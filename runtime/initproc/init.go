@@ -127,7 +127,7 @@ func (p *initProcess) receiveConfig() error {
 	}
 	n := len(m.Content) - int(m.Arg)
 	p.cfg, p.filter = &Config{}, m.Content[n:]
-	if err := json.Unmarshal(m.Content[:n], p.cfg); err != nil {
+	if err := p.cfg.Decode(m.Content[:n]); err != nil {
 		return fmt.Errorf("decode init's configuration: %w", err)
 	}
 	return nil
