@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -228,7 +229,9 @@ func security() Security {
 		_, err := os.Stat("/sys/kernel/security/apparmor")
 		s.AppArmor = err == nil
 	}
-	_, err := os.Stat("/sys/fs/selinux/enforce")
+	_, err := exec.LookPath("apparmor_parser")
+	s.AppArmorParser = err == nil
+	_, err = os.Stat("/sys/fs/selinux/enforce")
 	s.SELinux = err == nil
 	return s
 }

@@ -72,6 +72,7 @@ type Security struct {
 	Seccomp        Probe    `json:"seccomp"` // loading a filter is possible
 	SeccompActions []string `json:"seccompActions"`
 	AppArmor       bool     `json:"appArmor"`
+	AppArmorParser bool     `json:"appArmorParser"` // the program that loads profiles is there
 	SELinux        bool     `json:"selinux"`
 	NoNewPrivs     bool     `json:"noNewPrivs"` // set on this process: set-uid programs and file capabilities have no effect
 }

@@ -45,7 +45,7 @@ var codes = []string{
 	"kernel-too-old", "kernel-old", "not-root", "capability-missing", "resource-capability-missing", "open-files-low", "no-new-privs",
 	"cgroup-none", "cgroup-read-only", "cgroup-controller-missing", "cgroup-v1", "cgroup-swap-missing",
 	"data-root-read-only", "data-root-noexec", "data-root-nodev", "overlay-missing", "xattr-missing", "disk-full", "disk-low", "inodes-low",
-	"namespace-missing", "user-namespace-missing", "seccomp-missing", "seccomp-actions-missing", "no-mac",
+	"namespace-missing", "user-namespace-missing", "seccomp-missing", "seccomp-actions-missing", "no-mac", "apparmor-parser-missing",
 	"nftables-missing", "link-missing", "link-kind-missing", "ip-forward-off", "firewall-drops-forward", "legacy-iptables",
 	"bridge-netfilter-missing", "no-resolver", "no-default-route", "conntrack-low", "pid-max-low", "inotify-low", "clock-wrong",
 	"clock-unsynchronized", "memory-low",
@@ -262,6 +262,10 @@ func securityRules(f Facts) []Finding {
 	if !s.AppArmor && !s.SELinux {
 		out = append(out, find(Info, "no-mac", "neither AppArmor nor SELinux is active; containers are confined by namespaces, capabilities, "+
 			"seccomp and masked paths", "enable one of them (lsm= on the kernel's command line) for a further barrier", "--security-opt apparmor= and label="))
+	}
+	if s.AppArmor && !s.AppArmorParser {
+		out = append(out, find(Warning, "apparmor-parser-missing", "AppArmor is active, but the program apparmor_parser, which loads profiles, is not there: "+
+			"containers run without a profile", "install the package apparmor and start the daemon again", "the default AppArmor profile"))
 	}
 	return out
 }

@@ -49,7 +49,7 @@ func (f *foreign) prepare(o *CreateOptions) error {
 			return err
 		}
 	}
-	cfg.Version = configVersion
+	lower(&cfg)
 	data, err := json.Marshal(&cfg)
 	if err != nil {
 		return err
@@ -57,9 +57,21 @@ func (f *foreign) prepare(o *CreateOptions) error {
 	return os.WriteFile(path, data, 0o600)
 }
 
-// configVersion is what foreign runtimes are told: everything that we write is understood, or left aside, by those which
-// know version 1.0 only, and some of them (crun before 1.9) refuse any other number.
+// configVersion is what foreign runtimes are told: some (crun before 1.9) refuse any number but 1.0, and those that know
+// more use it anyway.
 const configVersion = "1.0.2"
+
+// lower says in the words of version 1.0 what later versions have a word of their own for.
+func lower(cfg *specs.Spec) {
+	cfg.Version = configVersion
+	if cfg.Domainname != "" && cfg.Linux != nil {
+		if cfg.Linux.Sysctl == nil {
+			cfg.Linux.Sysctl = map[string]string{}
+		}
+		cfg.Linux.Sysctl["kernel.domainname"] = cfg.Domainname
+		cfg.Domainname = ""
+	}
+}
 
 func hasSubpaths(mounts []specs.Mount) bool {
 	for i := range mounts {

@@ -17,9 +17,18 @@ func group(v1, v2 string) string {
 	return "cat /sys/fs/cgroup/" + v1 + " 2>/dev/null || cat /sys/fs/cgroup/" + v2
 }
 
-// Each option of run is compared with what the container's processes really have.
+// Each option of run is compared with what the container's processes really have, under our own runtime and under runc.
 func TestOptionsTakeEffect(t *testing.T) {
 	w := world.New(t)
+	optionsTakeEffect(t, w)
+}
+
+func TestOptionsTakeEffectUnderRunc(t *testing.T) {
+	w := world.New(t, "--add-runtime", "other="+foreign(t, "runc"), "--default-runtime", "other")
+	optionsTakeEffect(t, w)
+}
+
+func optionsTakeEffect(t *testing.T, w *world.World) {
 	status := func(key string) string { return "grep ^" + key + ": /proc/self/status | tr -d ' \t'" }
 	for name, c := range map[string]struct{ flags, command, out string }{
 		"user":               {"--user 7:8 --group-add 9", "id -u; id -g; " + status("Groups"), "7\n8\nGroups:89"},

@@ -3,10 +3,12 @@
 package e2e
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/shoalhq/shoal/test/world"
@@ -97,4 +99,48 @@ func TestForeignRuntimeRefuses(t *testing.T) {
 	wantIn(t, "a runtime that is not there", w.Docker("run", "--rm", "--runtime", "gone", "toolbox", "true").Err, "/no/such/runtime", "no such file")
 	wantIn(t, "an unknown one", w.Docker("run", "--rm", "--runtime", "what", "toolbox", "true").Err, "unknown or invalid runtime name: what", "crun, gone")
 	want(t, "records left", w.Must(w.Docker("ps", "-aq")), "")
+}
+
+// A supervisor that is killed takes its container with it, whatever runtime runs it, and leaves nothing behind.
+func TestForeignRuntimeKilledSupervisor(t *testing.T) {
+	w := world.New(t, "--add-runtime", "other="+foreign(t, "runc"))
+	id := w.Must(w.Docker("run", "-d", "--name", "cc", "--runtime", "other", "--restart", "on-failure:1", "toolbox", "sleep", "1000"))
+	pid := w.Must(w.Docker("inspect", "-f", "{{.State.Pid}}", "cc"))
+	b, err := os.ReadFile(w.Dir + "/exec/tasks/" + id + "/state.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var state struct{ SupervisorPid int }
+	if err := json.Unmarshal(b, &state); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the supervisor has settled", func() bool {
+		b, _ := os.ReadFile("/proc/" + strconv.Itoa(state.SupervisorPid) + "/cmdline")
+		return strings.Contains(string(b), "--resume")
+	})
+	want(t, "exec under a settled supervisor", w.Must(w.Docker("exec", "cc", "echo", "here")), "here")
+	syscall.Kill(state.SupervisorPid, syscall.SIGKILL)
+	eventually(t, "it is restarted", func() bool {
+		s := w.Must(w.Docker("inspect", "-f", "{{.State.Status}} {{.RestartCount}} {{.State.Pid}}", "cc"))
+		return strings.HasPrefix(s, "running 1") && !strings.HasSuffix(s, " "+pid)
+	})
+	w.Must(w.Docker("exec", "cc", "true"))
+	w.Must(w.Docker("rm", "-f", "cc"))
+	if left, _ := os.ReadDir(w.Dir + "/exec/runtime-other"); len(left) != 0 {
+		t.Errorf("the runtime keeps %d records", len(left))
+	}
+}
+
+func TestForeignRuntimeIO(t *testing.T) {
+	w := world.New(t, "--add-runtime", "other="+foreign(t, "runc"))
+	cmd := w.Command("/bin/sh", "-c", "echo to stdin | docker run --rm -i --runtime other --network none toolbox cat")
+	out, err := cmd.CombinedOutput()
+	if err != nil || string(out) != "to stdin\n" {
+		t.Errorf("%q %v", out, err)
+	}
+	r := w.Docker("run", "--name", "oom", "--runtime", "other", "--network", "none", "--memory", "16m", "--memory-swap", "16m", "toolbox", "dd", "if=/dev/zero", "of=/dev/null", "bs=100M", "count=1")
+	want(t, "killed for lack of memory", w.Must(w.Docker("inspect", "-f", "{{.State.OOMKilled}}", "oom")), "true")
+	for i := range 3 { // its second and third start as the first
+		want(t, "start "+strconv.Itoa(i), exitOf(w.Docker("start", "-a", "oom")), exitOf(r))
+	}
 }
