@@ -31,6 +31,7 @@ type World struct {
 	ended  chan struct{}
 	inNet  chan func()
 	log    string
+	cgroup string // parent of its containers
 }
 
 // Bin is the path of one of our binaries: from SHOAL_BIN, else the repository's bin.
@@ -58,8 +59,9 @@ func New(t testing.TB, flags ...string) *World {
 		t.Fatal(err)
 	}
 	w := &World{T: t, Dir: dir, Socket: dir + "/shoal.sock", inNet: make(chan func()), log: dir + "/shoald.log"}
+	w.cgroup = "/" + filepath.Base(dir)
 	w.flags = append([]string{"--data-root", dir + "/data", "--exec-root", dir + "/exec", "--pidfile", dir + "/pid",
-		"-H", "unix://" + w.Socket, "--config-file", "/dev/null"}, flags...)
+		"-H", "unix://" + w.Socket, "--config-file", "/dev/null", "--cgroup-parent", w.cgroup}, flags...)
 	ready := make(chan error)
 	go w.network(ready)
 	if err := <-ready; err != nil {
@@ -107,11 +109,20 @@ func (w *World) InNet(f func()) {
 // StartDaemon starts the daemon and waits until it answers. Further environment is for fail points.
 func (w *World) StartDaemon(env ...string) {
 	w.T.Helper()
+	if err := w.TryStartDaemon(env...); err != nil {
+		w.T.Fatal(err)
+	}
+}
+
+// TryStartDaemon starts a daemon that may not come up; then the error has what it printed.
+func (w *World) TryStartDaemon(env ...string) error {
+	w.T.Helper()
 	log, err := os.OpenFile(w.log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		w.T.Fatal(err)
 	}
 	defer log.Close()
+	before := len(w.DaemonLog())
 	cmd := exec.Command(Bin(w.T, "shoald"), w.flags...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.Env = append(os.Environ(), env...)
@@ -127,15 +138,15 @@ func (w *World) StartDaemon(env ...string) {
 		resp, err := client.Get("http://shoal/_ping")
 		if err == nil {
 			resp.Body.Close()
-			return
+			return nil
 		}
 		select {
 		case <-w.ended:
-			w.T.Fatalf("the daemon ended at its start:\n%s", w.DaemonLog())
+			return fmt.Errorf("the daemon ended at its start:\n%s", w.DaemonLog()[before:])
 		case <-time.After(2 * time.Millisecond):
 		}
 		if time.Now().After(until) {
-			w.T.Fatalf("the daemon does not answer: %v\n%s", err, w.DaemonLog())
+			return fmt.Errorf("the daemon does not answer: %v\n%s", err, w.DaemonLog())
 		}
 	}
 }
@@ -266,6 +277,9 @@ func (w *World) close() {
 		w.T.Errorf("left behind: %s", l)
 	}
 	close(w.inNet)
+	for _, root := range cgroupRoots() {
+		os.Remove(filepath.Join(root, w.cgroup))
+	}
 	if err := os.RemoveAll(w.Dir); err != nil {
 		w.T.Errorf("remove the world's directory: %v", err)
 	}
@@ -296,23 +310,26 @@ func (w *World) Leftovers() (left []string) {
 // Ended is closed when the present daemon has ended.
 func (w *World) Ended() <-chan struct{} { return w.ended }
 
-// Counts is what containers could leave behind on the machine.
+// Counts is what containers of this world could leave behind on the machine.
 type Counts struct{ Mounts, Links, Cgroups, Processes, Dirs int }
 
-// Count counts them: mounts of the whole machine, links of the world's network, and the world's own directories.
+// Count counts them: mounts, cgroups, processes and records of this world, and links of its network. What is kept to be
+// used again (prepared writable layers) does not count, and neither does what others do on the machine.
 func (w *World) Count() (c Counts) {
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	c.Mounts = bytes.Count(mounts, []byte("\n"))
+	c.Mounts = bytes.Count(mounts, []byte(" "+w.Dir+"/"))
 	w.InNet(func() {
 		ifs, _ := net.Interfaces()
 		c.Links = len(ifs)
 	})
-	filepath.WalkDir("/sys/fs/cgroup", func(p string, d os.DirEntry, err error) error {
-		if err == nil && d.IsDir() && len(d.Name()) == 64 {
-			c.Cgroups++
-		}
-		return nil
-	})
+	for _, controller := range cgroupRoots() {
+		filepath.WalkDir(filepath.Join(controller, w.cgroup), func(p string, d os.DirEntry, err error) error {
+			if err == nil && d.IsDir() && len(d.Name()) == 64 {
+				c.Cgroups++
+			}
+			return nil
+		})
+	}
 	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, p := range procs {
 		if b, err := os.ReadFile(p); err == nil && bytes.Contains(b, []byte(w.Dir)) {
@@ -321,9 +338,22 @@ func (w *World) Count() (c Counts) {
 	}
 	for _, d := range []string{"/data/containers", "/exec/tasks"} {
 		es, _ := os.ReadDir(w.Dir + d)
-		c.Dirs += len(es)
+		for _, e := range es {
+			if len(e.Name()) == 64 {
+				c.Dirs++
+			}
+		}
 	}
 	return c
+}
+
+// cgroupRoots gives the mount points of all hierarchies.
+func cgroupRoots() []string {
+	roots, _ := filepath.Glob("/sys/fs/cgroup/*/cgroup.procs")
+	for i := range roots {
+		roots[i] = filepath.Dir(roots[i])
+	}
+	return roots
 }
 
 // Flag gives the next daemon a flag with its value, in place of the one it had.
