@@ -15,14 +15,22 @@ type Config struct {
 	Bridge    BridgeConfig
 	Pools     []ipam.Base // where subnets are cut from; empty: Docker's ranges and a range of unique local IPv6 addresses
 	Defaults  Defaults
-	NoForward bool   // never switch the host's packet forwarding on
-	NoRules   bool   // never touch the packet filter; published ports are then carried by the daemon itself
-	NoRelay   bool   // never carry a connection in the daemon, also where the packet filter cannot
-	Kernel    Kernel // nil: the real one
-	Clock     clock.Clock
-	Log       *slog.Logger
+	NoForward bool // never switch the host's packet forwarding on
+	Carriage
+	Kernel Kernel // nil: the real one
+	Clock  clock.Clock
+	Log    *slog.Logger
 	// Report is told of what was found wrong in the kernel and repaired; nil: only the log.
 	Report func(Finding)
+}
+
+// Carriage says who carries connections to published ports: the kernel's packet filter, and the daemon where that cannot.
+type Carriage struct {
+	NoRules bool // never touch the packet filter; published ports are then carried by the daemon itself
+	NoRelay bool // never carry a connection in the daemon, also where the packet filter cannot
+	// HostPolicy lets the host's firewall decide as it does for the host's own servers: connections to published ports
+	// arrive at the host, in the chain input, and the daemon carries them on. The containers see the host's address.
+	HostPolicy bool
 }
 
 // BridgeConfig is the default network "bridge".

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"testing"
 
 	"github.com/vishvananda/netlink"
@@ -209,4 +210,26 @@ func TestWithoutRelay(t *testing.T) {
 			t.Errorf("listens on %s", p)
 		}
 	}
+}
+
+// With the host's policy, a published port obeys what the host's firewall says of its own ports.
+func TestHostPolicy(t *testing.T) {
+	w := newWorld(t, func(c *Config) { c.HostPolicy = true })
+	r := w.request("web", nil, "8080:80", "8081:80", "8082:80", "8083:80/udp")
+	r.Ports[2].Sources = []netip.Prefix{pfxOf(t, "203.0.113.0/24")}
+	b := w.box(r)
+	serve(t, b.ns, 80, "web")
+	for _, args := range [][]string{{"add", "table", "inet", "fw"}, {"add", "chain", "inet", "fw", "input", "{ type filter hook input priority 0; }"},
+		{"add", "rule", "inet", "fw", "input", "tcp", "dport", "8080", "drop"}} {
+		if out, err := exec.Command("nft", args...).CombinedOutput(); err != nil {
+			t.Skipf("nft: %v %s", err, out)
+		}
+	}
+	defer exec.Command("nft", "delete", "table", "inet", "fw").Run()
+	gw := b.at.Endpoints["bridge"].Gateway4.String()
+	expect(t, "closed by the host", silent(t, w.outside, "tcp", "198.51.100.1:8080"), "")
+	expect(t, "open", call(t, w.outside, "tcp", "198.51.100.1:8081"), "web "+gw)
+	expect(t, "for others", silent(t, w.outside, "tcp", "198.51.100.1:8082"), "")
+	expect(t, "udp", call(t, w.outside, "udp", "198.51.100.1:8083"), "web "+gw)
+	expect(t, "way in by address", silent(t, w.outside, "tcp", netip.AddrPortFrom(b.ip("bridge"), 80).String()), "")
 }

@@ -33,6 +33,9 @@ func (m *Manager) Reachable() []Reachable {
 				continue
 			}
 			r := Reachable{ContainerID: c.id, Container: name, PortBinding: b.PortBinding, Daemon: len(b.forward) == 0, From: from(b.PortBinding)}
+			if m.cfg.HostPolicy && !b.HostIP.IsLoopback() {
+				r.From = append(r.From, "as far as the host's firewall allows")
+			}
 			if e := gatewayFor(c.endpoints, b.HostIP.Is6()); e != nil {
 				a := e.IPv4
 				if b.HostIP.Is6() && e.IPv6.IsValid() {

@@ -47,7 +47,7 @@ func (m *Manager) listeners(b model.PortBinding, t4, t6, dflt netip.Addr) []list
 		if !l.target.IsValid() && h.Is6() && t4.IsValid() {
 			l.target, l.relay = t4, true // the host's IPv6 for a container that has none
 		}
-		l.relay = l.relay || m.cfg.NoRules
+		l.relay = l.relay || m.cfg.NoRules || m.cfg.HostPolicy
 		if l.target.IsValid() && !(l.relay && (m.cfg.NoRelay || b.Proto == model.SCTP)) {
 			out = append(out, l)
 		}

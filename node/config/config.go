@@ -78,6 +78,7 @@ type Publish struct {
 	Filter6        bool       // --ip6tables
 	Masquerade     bool       // --ip-masq
 	DefaultAddress netip.Addr // --ip: host address of published ports that name none
+	HostPolicy     bool       // --publish-policy=host: the host's firewall decides as for the host's own servers
 	UserlandProxy  bool       // carry in the daemon what the packet filter cannot
 }
 

@@ -210,6 +210,14 @@ func setHostGateway(c *Config, v string) error {
 	return err
 }
 
+func setPublishPolicy(c *Config, v string) error {
+	if v != "docker" && v != "host" {
+		return fmt.Errorf("want docker or host, got %q", v)
+	}
+	c.Network.Publish.HostPolicy = v == "host"
+	return nil
+}
+
 func setNetworkOpt(c *Config, v string) error {
 	if c.Network.NetworkOpts == nil {
 		c.Network.NetworkOpts = map[string]map[string]string{}

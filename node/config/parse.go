@@ -266,6 +266,9 @@ func (c *Config) check() error {
 	if a.TLSVerify && a.CACert == "" {
 		return errs.New(errs.Invalid, "--tlsverify needs --tlscacert, the CA that signs clients' certificates")
 	}
+	if p := c.Network.Publish; p.HostPolicy && !p.UserlandProxy {
+		return errs.New(errs.Invalid, "--publish-policy=host needs --userland-proxy: what the host's firewall lets in is carried on by the daemon")
+	}
 	if p := c.Network.Publish; p.Filter && !p.Filter6 {
 		return errs.New(errs.Invalid, "--ip6tables=false is not offered alone: IPv4 and IPv6 are in one table of the packet filter, and without it containers would be reachable over IPv6; leave it out, or use --iptables=false for both")
 	}

@@ -87,6 +87,7 @@ var options = []option{
 
 	{flag: "shutdown-containers", key: "shutdown-containers", kind: boolean, help: "Stop containers when the daemon is told to end", set: flagBool(func(c *Config) *bool { return &c.Daemon.StopOnExit })},
 	{flag: "allow-plain-tcp", key: "allow-plain-tcp", kind: boolean, help: "Serve tcp:// without client certificates: whoever reaches it is root here", set: flagBool(func(c *Config) *bool { return &c.API.AllowPlainTCP })},
+	{flag: "publish-policy", key: "publish-policy", help: "Who decides about published ports: docker (our rules, as Docker does) or host (the host's input rules; containers see the host's address as the client's)", set: setPublishPolicy},
 	{flag: "default-pids-limit", key: "default-pids-limit", help: "Processes a container may have; 0 is no limit", set: setPidsLimit},
 
 	{flag: "registry-listen", key: "registry-listen", help: "Serve the images of the built-in registry on this address (HOST:PORT)", set: str(func(c *Config) *string { return &c.Registry.Server.Listen })},
