@@ -266,6 +266,7 @@ func (n *Node) reload() {
 	if d, err := engineDefaults(&next); err != nil {
 		n.log.Error("containers keep the defaults that they had", "reason", err)
 	} else {
+		n.tasks.SetRuntimes(taskRuntimes(&next))
 		n.engine.SetDefaults(d)
 	}
 	n.log.Info("the configuration was read again", "effective now", "log-level, labels, container defaults, registries, dns", "after a restart", "everything else")

@@ -52,6 +52,13 @@ func New(cfg Config) (*Manager, error) {
 func (m *Manager) root() string         { return filepath.Join(m.cfg.ExecRoot, "tasks") }
 func (m *Manager) dir(id string) string { return filepath.Join(m.root(), id) }
 
+// SetRuntimes changes which foreign runtimes there are; containers that run keep theirs.
+func (m *Manager) SetRuntimes(all map[string]spec.RuntimeRef) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.cfg.Runtimes = all
+}
+
 // Known lists the IDs of which something is left in the exec root.
 func (m *Manager) Known() ([]string, error) {
 	entries, err := os.ReadDir(m.root())
@@ -117,7 +124,9 @@ func (m *Manager) Start(ctx context.Context, r StartRequest) (*Task, error) {
 func (m *Manager) prepare(ctx context.Context, dir string, r *StartRequest) error {
 	cfg := r.Config
 	if cfg.Runtime.Path == "" && r.Runtime != "" {
+		m.mu.Lock()
 		ref, ok := m.cfg.Runtimes[r.Runtime]
+		m.mu.Unlock()
 		if !ok {
 			return errs.New(errs.Invalid, "unknown runtime %q: the daemon's configuration does not name it under \"runtimes\"", r.Runtime)
 		}

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/shoalhq/shoal/test/world"
 )
@@ -143,4 +145,55 @@ func TestForeignRuntimeIO(t *testing.T) {
 	for i := range 3 { // its second and third start as the first
 		want(t, "start "+strconv.Itoa(i), exitOf(w.Docker("start", "-a", "oom")), exitOf(r))
 	}
+}
+
+func TestRuntimesReload(t *testing.T) {
+	w := world.New(t)
+	runc := foreign(t, "runc")
+	cfg := filepath.Join(w.Dir, "daemon.json")
+	os.WriteFile(cfg, []byte(`{}`), 0o600)
+	w.StopDaemon()
+	w.Flag("--config-file", cfg)
+	w.StartDaemon()
+	run := func() world.Result {
+		return w.Docker("run", "--rm", "--network", "none", "--runtime", "later", "toolbox", "echo", "hello")
+	}
+	wantIn(t, "before", run().Err, "unknown or invalid runtime name: later")
+	os.WriteFile(cfg, []byte(`{"runtimes":{"later":{"path":"`+runc+`"}}}`), 0o600)
+	syscall.Kill(w.DaemonPid(), syscall.SIGHUP)
+	eventually(t, "the runtime is known", func() bool { return run().Out == "hello\n" })
+	wantIn(t, "info", w.Must(w.Docker("info", "-f", "{{json .Runtimes}}")), `"later"`)
+	os.WriteFile(cfg, []byte(`{"default-runtime":"nope"}`), 0o600)
+	syscall.Kill(w.DaemonPid(), syscall.SIGHUP)
+	eventually(t, "the refusal is logged", func() bool { return strings.Contains(w.DaemonLog(), `default runtime \"nope\" is not known`) })
+	want(t, "the old configuration holds", run().Out, "hello\n")
+	os.WriteFile(cfg, []byte(`{}`), 0o600)
+}
+
+// A container that dies at once is started again, each time after a longer while; a user's stop ends that.
+func TestRestartBackOff(t *testing.T) {
+	w := world.New(t)
+	w.Must(w.Docker("run", "-d", "--name", "dies", "--network", "none", "--restart", "always", "toolbox", "date", "+%s.%N"))
+	eventually(t, "four starts", func() bool {
+		return w.Must(w.Docker("inspect", "-f", "{{.RestartCount}}", "dies")) >= "4"
+	})
+	w.Must(w.Docker("stop", "-t", "0", "dies"))
+	count := w.Must(w.Docker("inspect", "-f", "{{.RestartCount}}", "dies"))
+	var last, gap float64
+	for i, line := range strings.Fields(w.Must(w.Docker("logs", "dies"))) {
+		at, err := strconv.ParseFloat(line, 64)
+		if err != nil {
+			t.Skipf("date does not know %%N: %q", line)
+		}
+		if i > 1 && at-last < gap*1.2 {
+			t.Errorf("start %d came after %.3f s, the one before after %.3f s", i, at-last, gap)
+		}
+		if i > 0 {
+			gap = at - last
+		}
+		last = at
+	}
+	time.Sleep(time.Second)
+	want(t, "restarts after the stop", w.Must(w.Docker("inspect", "-f", "{{.RestartCount}}", "dies")), count)
+	want(t, "state", w.Must(w.Docker("inspect", "-f", "{{.State.Status}}", "dies")), "exited")
 }
