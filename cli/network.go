@@ -136,7 +136,7 @@ func (n *networkCreateFlags) ipam() (*network.IPAM, error) {
 	for _, s := range n.subnets {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
-			return nil, badFlag("invalid subnet %q: %w; write for example 10.1.0.0/16", s, err)
+			return nil, badFlag("invalid subnet %q: want an address and a prefix length, such as 10.1.0.0/16 or fd00:1::/64", s)
 		}
 		for _, o := range out.Config {
 			if o.Subnet.Overlaps(p) {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -44,7 +45,7 @@ func (a *App) root() *cobra.Command {
 	root.SetHelpCommand(&cobra.Command{Hidden: true, Use: "no-help"})
 	root.SetHelpFunc(a.help)
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageError{cmd: cmd, err: err, code: errs.ExitEngine}
+		return usageError{cmd: cmd, err: wantedInstead(err), code: errs.ExitEngine}
 	})
 	root.RunE = func(cmd *cobra.Command, args []string) error {
 		switch {
@@ -250,4 +251,24 @@ func renamed(name string, make func(*App) *cobra.Command) func(*App) *cobra.Comm
 		cmd.Use = name + " " + rest
 		return cmd
 	}
+}
+
+// wantedInstead adds to the complaint of a flag what it takes, where the flag's own words do not say it.
+func wantedInstead(err error) error {
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) {
+		return err
+	}
+	want := map[string]string{"bytes": "a number with a unit, such as 512m or 2g", "ulimit": "NAME=SOFT[:HARD], such as nofile=1024:2048",
+		"decimal": "a number, such as 0.5 or 2", "duration": "a time, such as 500ms, 10s or 1m30s", "int": "a whole number", "int64": "a whole number"}[bad.GetFlag().Value.Type()]
+	switch bad.GetFlag().Name {
+	case "add-host":
+		want = "NAME:ADDRESS, such as db:192.0.2.7, or NAME:host-gateway"
+	case "sysctl":
+		want = "NAME=VALUE of a setting that belongs to a namespace, such as net.core.somaxconn=1024"
+	}
+	if want == "" {
+		return err
+	}
+	return fmt.Errorf("%w; want %s", err, want)
 }

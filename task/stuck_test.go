@@ -67,6 +67,10 @@ func TestStoppedSupervisorIsNotTakenForDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer supervisor.Signal(syscall.SIGCONT)
+	var ws syscall.WaitStatus // the signal has been sent, not yet obeyed
+	if _, err := syscall.Wait4(supervisor.Pid, &ws, syscall.WUNTRACED, nil); err != nil || !ws.Stopped() {
+		t.Fatal(ws, err)
+	}
 	other, _ := New(m.cfg)
 	ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
 	defer cancel()

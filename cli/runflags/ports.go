@@ -35,7 +35,8 @@ func (p *ports) apply(_ *pflag.FlagSet, r *Request) error {
 	}
 	exposed, bindings, err := nat.ParsePortSpecs(specs)
 	if err != nil {
-		return invalid("--publish: %w", err)
+		return invalid("--publish %s: %w; want [ADDRESS:][HOST-PORT:]CONTAINER-PORT[/tcp|udp|sctp], such as 8080:80 or 127.0.0.1:53:53/udp",
+			strings.Join(specs, ", "), err)
 	}
 	r.HostConfig.PortBindings = network.PortMap{}
 	r.Config.ExposedPorts = network.PortSet{}
