@@ -52,6 +52,8 @@ type tables struct {
 	want  plan.Rules
 	watch []*kernel.Monitor
 	retry bool // an audit is due
+	// clashes are the ranges of networks for which the host has another route too, as far as told.
+	clashes map[string]bool
 }
 
 // state is a network with what is derived from its record.

@@ -8,7 +8,9 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/vishvananda/netlink"
 
@@ -232,4 +234,30 @@ func TestHostPolicy(t *testing.T) {
 	expect(t, "for others", silent(t, w.outside, "tcp", "198.51.100.1:8082"), "")
 	expect(t, "udp", call(t, w.outside, "udp", "198.51.100.1:8083"), "web "+gw)
 	expect(t, "way in by address", silent(t, w.outside, "tcp", netip.AddrPortFrom(b.ip("bridge"), 80).String()), "")
+}
+
+// A route that comes later and leads a network's addresses elsewhere is told, once.
+func TestRouteClashIsTold(t *testing.T) {
+	told := make(chan Finding, 10)
+	w := newWorld(t, func(c *Config) { c.Report = func(f Finding) { told <- f } })
+	must(t, netlink.RouteAdd(&netlink.Route{Dst: mustNet("192.0.2.0/24"), Gw: outsideAddr.AsSlice()})) // no clash
+	n, err := w.m.Resolve(context.Background(), "bridge")
+	must(t, err)
+	sub := n.IPAM.Pools[0].Subnet
+	dst := netip.PrefixFrom(sub.Addr(), sub.Bits()+1).String()
+	must(t, netlink.RouteAdd(&netlink.Route{Dst: mustNet(dst), Gw: outsideAddr.AsSlice()}))
+	select {
+	case f := <-told:
+		if !strings.Contains(f.What, "bridge") || !strings.Contains(f.How, dst) {
+			t.Errorf("%+v", f)
+		}
+	case <-time.After(3 * time.Second):
+		t.Fatal("nothing is told")
+	}
+	w.m.checkRoutes()
+	select {
+	case f := <-told:
+		t.Errorf("told again: %+v", f)
+	default:
+	}
 }

@@ -260,7 +260,7 @@ func (m *Manager) setGuard(links []string) {
 }
 
 func (m *Manager) report(f Finding) {
-	m.log.Warn("repaired the kernel's network", "what", f.What, "how", f.How)
+	m.log.Warn("the kernel's network is not as it was left", "what", f.What, "how", f.How)
 	m.cfg.Report(f)
 }
 
@@ -280,6 +280,8 @@ func (m *Manager) startWatch() {
 		}
 	})
 	m.watched(links, err)
+	routes, err := kernel.WatchRoutes(m.checkRoutes)
+	m.watched(routes, err)
 	if m.cfg.NoRules {
 		return
 	}

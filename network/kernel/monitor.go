@@ -77,6 +77,18 @@ func WatchLinks(wanted func(name string) (is, plug bool), hit func(who string)) 
 	})
 }
 
+// WatchRoutes calls hit after the host got a route that another program made: a VPN that came up.
+func WatchRoutes(hit func()) (*Monitor, error) {
+	groups := []int{unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE}
+	return watch(unix.NETLINK_ROUTE, groups, func(string) { hit() }, func(typ uint16, b []byte) string {
+		// rtmsg: family, dst_len, src_len, tos, table, protocol, scope, type. The kernel's own (local, broadcast) do not count.
+		if typ != unix.RTM_NEWROUTE || len(b) < unix.SizeofRtMsg || b[7] != unix.RTN_UNICAST || b[1] == 0 {
+			return ""
+		}
+		return "another program"
+	})
+}
+
 func watch(family int, groups []int, hit func(who string), message func(typ uint16, body []byte) (who string)) (*Monitor, error) {
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, family)
 	if err != nil {
