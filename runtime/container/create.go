@@ -74,7 +74,9 @@ func (r *Runtime) create(o *CreateOptions, gated bool) (*Process, error) {
 		return nil, err
 	}
 	c.undo.Release()
-	if !gated {
+	if gated {
+		c.proc.made = &made{spec: c.spec, record: c.record, groups: c.cgroup}
+	} else {
 		c.poststart()
 	}
 	return c.proc, nil

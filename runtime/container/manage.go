@@ -159,8 +159,28 @@ func (r *Runtime) Start(id string) error {
 	if err != nil {
 		return err
 	}
-	if cfg.Process == nil {
-		return errs.New(errs.Invalid, "start container %q: its configuration has no process to run", id)
+	return h.start(cfg)
+}
+
+// StartCreated is Start for whoever called Create: with what Create still knows.
+func (r *Runtime) StartCreated(p *Process) error {
+	made := p.made
+	if made == nil {
+		return errs.New(errs.Conflict, "container %q was not created by this process, or was started already", p.ID)
+	}
+	dir, err := r.store.Lock(p.ID)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	p.made = nil
+	return (&held{r, p.ID, dir, made.record}).start(made.spec)
+}
+
+// start opens the gate and waits until the program runs.
+func (h *held) start(cfg *specs.Spec) error {
+	if cfg.Process == nil || len(cfg.Process.Args) == 0 {
+		return errs.New(errs.Invalid, "start container %q: its configuration has no process to run", h.id)
 	}
 	conn, err := h.connectGate()
 	if err != nil {
@@ -181,7 +201,7 @@ func (r *Runtime) Start(id string) error {
 		return nil
 	}
 	if err := hooks.RunAll("poststart", cfg.Hooks.Poststart, h.ociState(specs.StateRunning)); err != nil {
-		r.warn("%v", err)
+		h.rt.warn("%v", err)
 	}
 	return nil
 }

@@ -75,6 +75,22 @@ type Process struct {
 	PidFD   *os.File // readable when the process has ended
 	Console *os.File // the terminal's master, or nil
 	reaped  bool
+	made    *made // of a container that waits for its start
+}
+
+// made is what creating a container found out, so that a start by the same process reads nothing again.
+type made struct {
+	spec   *specs.Spec
+	record *state.Record
+	groups *cgroup.Manager
+}
+
+// Cgroup gives the control groups of the container that Create made this process in; nil once it was started.
+func (p *Process) Cgroup() *cgroup.Manager {
+	if p.made == nil {
+		return nil
+	}
+	return p.made.groups
 }
 
 // Wait waits for the end of the process. Only its parent can, once.

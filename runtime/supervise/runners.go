@@ -34,16 +34,12 @@ const stateDir = "runtime"
 
 func (native) Create(o CreateOptions) (Container, error) {
 	rt := container.Open(filepath.Join(o.Dir, stateDir))
+	rt.Prefetch()
 	p, err := rt.Create(container.CreateOptions{ID: o.ID, Bundle: o.Dir, Launch: container.Launch{Stdio: o.Stdio}})
 	if err != nil {
 		return nil, blame(err)
 	}
-	groups, err := rt.Cgroup(o.ID)
-	if err != nil {
-		rt.Delete(o.ID, true)
-		return nil, err
-	}
-	return &nativeContainer{nativeProcess: nativeProcess{p}, rt: rt, id: o.ID, groups: groupsThere(groups)}, nil
+	return &nativeContainer{nativeProcess: nativeProcess{p}, rt: rt, id: o.ID, groups: groupsThere(p.Cgroup())}, nil
 }
 
 func (native) Resume(dir string, cfg *spec.SupervisorConfig, pid int, saved []byte) Container {
@@ -112,7 +108,7 @@ func (l lazyGroups) save() ([]byte, bool) {
 
 func (c *nativeContainer) Save() ([]byte, bool) { return c.groups.save() }
 
-func (c *nativeContainer) Start() error   { return blame(c.rt.Start(c.id)) }
+func (c *nativeContainer) Start() error   { return blame(c.rt.StartCreated(c.p)) }
 func (c *nativeContainer) Destroy() error { return c.rt.Delete(c.id, true) }
 
 func (c *nativeContainer) Exec(o ExecOptions) (Process, error) {
