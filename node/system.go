@@ -129,6 +129,9 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 		Warnings:        append(a.warnings(), c.Warnings...),
 	}
 	info.SecurityOptions = a.security()
+	for _, name := range (&devices{dirs: func() []string { return info.CDISpecDirs }}).Names() {
+		info.DiscoveredDevices = append(info.DiscoveredDevices, system.DeviceInfo{Source: "cdi", ID: name})
+	}
 	info.Runtimes = map[string]system.RuntimeWithStatus{"shoal": {}}
 	for name, r := range c.Container.Runtimes {
 		info.Runtimes[name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: r.Path, Args: r.Args}}

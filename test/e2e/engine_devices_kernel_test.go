@@ -43,6 +43,7 @@ func TestDescribedDevices(t *testing.T) {
 	}
 	write("vendor.com/thing", "thing.json")
 	write("nvidia.com/gpu", "nvidia.json")
+	wantIn(t, "info", w.Must(w.Docker("info", "-f", "{{json .DiscoveredDevices}}")), `"vendor.com/thing=0"`, `"nvidia.com/gpu=all"`)
 	os.WriteFile(dir+"/file", []byte("library"), 0o644)
 	both(w, "device", func(t *testing.T, run func(...string) world.Result) {
 		os.Remove(dir + "/hook")
