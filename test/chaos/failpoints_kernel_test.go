@@ -81,6 +81,7 @@ var steps = []step{
 		o.run("run", "-d", "--name", "victim", "-v", "filled:/etc", "-p", "127.0.0.1:8099:80", "--restart", "no", "whoami")
 	}},
 	{"update", func(o *ordeal) { o.run("update", "--memory", "64m", "--memory-swap", "64m", "victim") }},
+	{"ports", func(o *ordeal) { o.run("update", "--publish-add", "127.0.0.1:8098:80", "victim") }},
 	{"commit", func(o *ordeal) { o.run("commit", "victim", fmt.Sprintf("made:%d", o.round)) }},
 	{"exec", func(o *ordeal) { o.run("exec", "victim", "/whoami", "--help") }},
 	{"registry", func(o *ordeal) { o.upload() }},
