@@ -205,7 +205,7 @@ func TestLogDrivers(t *testing.T) {
 	w := world.New(t)
 	run := func(name string, flags ...string) {
 		args := append([]string{"run", "--name", name, "--network", "none", "--label", "team=red", "-e", "ROLE=db"}, flags...)
-		w.Must(w.Docker(append(args, "toolbox", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do echo line $i of the output of this container; done; echo err >&2")...))
+		w.Must(w.Docker(append(args, "toolbox", "sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do echo line $i of the output of this container; done; sleep 0.3; echo err >&2")...))
 	}
 	run("local")
 	wantIn(t, "local", w.Must(w.Docker("logs", "local")), "line 1 of", "line 20 of")
