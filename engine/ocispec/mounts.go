@@ -52,9 +52,13 @@ func Mounts(in MountInput) ([]specs.Mount, error) {
 		user = append(user, m)
 	}
 	if in.Files {
+		opts := []string{"rbind", "rprivate"}
+		if c.Spec.Storage.ReadonlyRootfs {
+			opts = append(opts, "ro") // as with dockerd: nothing of a read-only container may be written but its volumes
+		}
 		for dest, src := range map[string]string{"/etc/resolv.conf": c.Runtime.ResolvConfPath, "/etc/hostname": c.Runtime.HostnamePath, "/etc/hosts": c.Runtime.HostsPath} {
 			if src != "" && !taken[dest] {
-				user = append(user, specs.Mount{Destination: dest, Type: "bind", Source: src, Options: []string{"rbind", "rprivate"}})
+				user = append(user, specs.Mount{Destination: dest, Type: "bind", Source: src, Options: opts})
 			}
 		}
 	}

@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/version"
 	"github.com/shoalhq/shoal/runtime/privilege"
 	"github.com/shoalhq/shoal/runtime/rootfs"
+	"github.com/shoalhq/shoal/runtime/seccomp"
 	"github.com/shoalhq/shoal/runtime/spec"
 )
 
@@ -18,7 +20,9 @@ func (c *command) features(args []string) (int, error) {
 	if _, err := parse(flags("features"), args, 0, 0, ""); err != nil {
 		return 1, err
 	}
-	return 0, c.printJSON(spec.Features(Version, privilege.CapNames(), rootfs.OptionNames()))
+	doc := spec.Features(version.Version, privilege.CapNames(), rootfs.OptionNames())
+	doc.Linux.Seccomp.Archs = seccomp.Architectures()
+	return 0, c.printJSON(doc)
 }
 
 func (c *command) spec(args []string) (int, error) {

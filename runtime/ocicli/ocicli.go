@@ -17,11 +17,9 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/version"
 	"github.com/shoalhq/shoal/runtime/container"
 )
-
-// Version is the version that --version prints; the build sets it.
-var Version = "dev"
 
 // globals are the flags in front of the verb.
 type globals struct {
@@ -109,8 +107,8 @@ func (c *command) dispatch(args []string) (int, error) {
 	f.BoolVar(&c.systemd, "systemd-cgroup", false, "")
 	f.StringVar(&c.rootless, "rootless", "auto", "")
 	f.String("criu", "", "") // for checkpoint and restore, which say what they say
-	version := f.Bool("version", false, "")
-	f.BoolVar(version, "v", false, "")
+	askVersion := f.Bool("version", false, "")
+	f.BoolVar(askVersion, "v", false, "")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
 			usage(c.out)
@@ -118,8 +116,8 @@ func (c *command) dispatch(args []string) (int, error) {
 		}
 		return 1, errs.New(errs.Invalid, "%w (see shoal-runtime --help)", err)
 	}
-	if *version {
-		fmt.Fprintf(c.out, "shoal-runtime version %s\nspec: %s\n", Version, specs.Version)
+	if *askVersion {
+		fmt.Fprintf(c.out, "shoal-runtime version %s\ncommit: %s\nspec: %s\n", version.Version, version.GitCommit, specs.Version)
 		return 0, nil
 	}
 	if err := c.check(); err != nil {

@@ -99,3 +99,12 @@ var known = []specs.Arch{specs.ArchX86, specs.ArchX86_64, specs.ArchX32, specs.A
 	specs.ArchMIPS64, specs.ArchMIPS64N32, specs.ArchMIPSEL, specs.ArchMIPSEL64, specs.ArchMIPSEL64N32, specs.ArchPPC,
 	specs.ArchPPC64, specs.ArchPPC64LE, specs.ArchS390, specs.ArchS390X, specs.ArchPARISC, specs.ArchPARISC64,
 	specs.ArchRISCV64, specs.ArchLOONGARCH64, specs.ArchM68K, specs.ArchSH, specs.ArchSHEB}
+
+// Architectures lists what a filter may name.
+func Architectures() []string {
+	out := make([]string, len(known))
+	for i, a := range known {
+		out[i] = string(a)
+	}
+	return out
+}

@@ -3,9 +3,13 @@
 package conformance
 
 import (
+	"encoding/json"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/opencontainers/runtime-spec/specs-go/features"
 )
 
 // Every verb and flag that runc has, shoal-runtime knows, by the names runc gives them.
@@ -71,6 +75,38 @@ func TestFailsAsRunc(t *testing.T) {
 		got := run(t, nil, bin(t, "shoal-runtime"), args...)
 		if got.code != theirs.code || !strings.Contains(got.err, k.says) {
 			t.Errorf("%s: %v; runc: %v; want its exit code and %q", k.args, got, theirs, k.says)
+		}
+	}
+}
+
+// features has the shape of the specification's, and whatever runc recognizes.
+func TestFeatures(t *testing.T) {
+	need(t, "runc")
+	var ours, theirs features.Features
+	in := json.NewDecoder(strings.NewReader(run(t, nil, bin(t, "shoal-runtime"), "features").out))
+	in.DisallowUnknownFields()
+	if err := in.Decode(&ours); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal([]byte(run(t, nil, "runc", "features").out), &theirs); err != nil {
+		t.Fatal(err)
+	}
+	if ours.OCIVersionMin != "1.0.0" || ours.OCIVersionMax < theirs.OCIVersionMax {
+		t.Errorf("versions %s to %s", ours.OCIVersionMin, ours.OCIVersionMax)
+	}
+	for what, lists := range map[string][2][]string{
+		"hooks":         {ours.Hooks, theirs.Hooks},
+		"mount options": {ours.MountOptions, theirs.MountOptions},
+		"namespaces":    {ours.Linux.Namespaces, theirs.Linux.Namespaces},
+		"capabilities":  {ours.Linux.Capabilities, theirs.Linux.Capabilities},
+		"actions":       {ours.Linux.Seccomp.Actions, theirs.Linux.Seccomp.Actions},
+		"operators":     {ours.Linux.Seccomp.Operators, theirs.Linux.Seccomp.Operators},
+		"architectures": {ours.Linux.Seccomp.Archs, theirs.Linux.Seccomp.Archs},
+	} {
+		for _, name := range lists[1] {
+			if !slices.Contains(lists[0], name) {
+				t.Errorf("%s: runc knows %s", what, name)
+			}
 		}
 	}
 }
