@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shoalhq/shoal/api/client"
+	"github.com/shoalhq/shoal/cli/format"
 	"github.com/shoalhq/shoal/cli/terminal"
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/version"
@@ -128,7 +129,7 @@ func (a *App) report(err error) int {
 	}
 	msg := a.explain(err).Error()
 	if msg = strings.TrimRight(msg, "\n"); msg != "" {
-		fmt.Fprintln(a.Err, msg)
+		fmt.Fprintln(a.Err, format.PlainLines(msg))
 	}
 	return code
 }
@@ -150,7 +151,7 @@ func (a *App) each(names []string, do func(name string) error) error {
 	failed := false
 	for _, n := range names {
 		if err := do(n); err != nil {
-			fmt.Fprintln(a.Err, a.explain(err))
+			fmt.Fprintln(a.Err, format.PlainLines(a.explain(err).Error()))
 			failed = true
 			if client.IsConnection(err) {
 				break // the others would only say the same

@@ -101,6 +101,6 @@ func (a *App) showEvent(m events.Message) error {
 		}
 		b.WriteString(" (" + strings.Join(attrs, ", ") + ")")
 	}
-	_, err := fmt.Fprintln(a.Out, b.String())
+	_, err := fmt.Fprintln(a.Out, format.Plain(b.String()))
 	return err
 }

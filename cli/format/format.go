@@ -86,7 +86,7 @@ func (l List[T]) write(w io.Writer, f string, rows []T) error {
 		return l.explain(err)
 	}
 	for _, r := range rows {
-		if err := line(tw, t, l.data(r)); err != nil {
+		if err := line(tw, t, l.data(r).plain()); err != nil {
 			return l.explain(err)
 		}
 	}
@@ -119,7 +119,7 @@ func (l List[T]) table(w io.Writer, rows []T) error {
 	for _, r := range rows {
 		for i, c := range cols {
 			sep(tw, i)
-			io.WriteString(tw, text(c.Get(r)))
+			io.WriteString(tw, Plain(text(c.Get(r))))
 		}
 		io.WriteString(tw, "\n")
 	}
@@ -152,6 +152,16 @@ func (l List[T]) json(w io.Writer, rows []T) error {
 
 // data is what a template sees of a row.
 type data map[string]any
+
+// plain is the row for a terminal.
+func (d data) plain() data {
+	for k, v := range d {
+		if s, ok := v.(string); ok {
+			d[k] = Plain(s)
+		}
+	}
+	return d
+}
 
 // Label is {{.Label "key"}}.
 func (d data) Label(key string) (string, error) {

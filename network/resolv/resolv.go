@@ -95,7 +95,7 @@ func Merge(host Conf, s Settings) (Conf, error) {
 // as they are first.
 func (c Conf) Text(embedded bool) []byte {
 	var b strings.Builder
-	b.WriteString("# Written by Shoal for this container; a changed file is kept.\n")
+	b.WriteString("# Written by Shoal for this container, anew at every start.\n")
 	if embedded {
 		fmt.Fprintf(&b, "nameserver %s\n", Embedded)
 	} else {
