@@ -5,6 +5,7 @@ package network
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"testing"
 	"time"
@@ -17,7 +18,10 @@ func TestScale(t *testing.T) {
 	w := newWorld(t, nil)
 	_, err := w.m.Create(context.Background(), model.NetworkSpec{Name: "a", IPv4: true})
 	must(t, err)
-	const containers, portsEach = 250, 8
+	containers, portsEach := 250, 8
+	if os.Getenv("SHOAL_LONG") != "" {
+		containers, portsEach = 1000, 2
+	}
 	var attach, detach []time.Duration
 	var boxes []*box
 	for i := range containers {

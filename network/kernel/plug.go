@@ -110,6 +110,9 @@ func (k *Real) plugHost(p plan.Plug, bridge int32) error {
 	reqs := []request{{what: fmt.Sprintf("put link %s into bridge %s", p.Host, p.Bridge), typ: unix.RTM_NEWLINK,
 		body: linkBody(0, unix.IFF_UP, unix.IFF_UP).str(unix.IFLA_IFNAME, p.Host).u32(unix.IFLA_MASTER, uint32(bridge)).b}}
 	if err := k.host.do(reqs...); err != nil {
+		if errors.Is(err, unix.EXFULL) {
+			return errs.New(errs.Exhausted, "%w: a bridge of the kernel has 1,023 ports at most; put some of the containers on another network", err)
+		}
 		return err
 	}
 	if !p.Isolated {
