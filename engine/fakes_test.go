@@ -452,7 +452,9 @@ func (t *fakeTask) end(code int) {
 }
 
 func (t *fakeTask) Info() TaskInfo {
-	return TaskInfo{Pid: os.Getpid(), StartedAt: t.started.UnixNano()}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return TaskInfo{Pid: os.Getpid(), StartedAt: t.started.UnixNano(), Paused: t.frozen}
 }
 func (t *fakeTask) Done() <-chan struct{} { return t.done }
 func (t *fakeTask) Exit() TaskExit        { return t.exit }

@@ -219,6 +219,7 @@ type TaskInfo struct {
 	Pid       int
 	StartedAt int64 // unix nanoseconds
 	Cgroup    string
+	Paused    bool // it was when Reattach found it
 }
 
 // TaskExit is how a container or exec ended.

@@ -241,6 +241,9 @@ func (e *Engine) takeUp(f found) {
 			c.State.Status, c.State.Error, c.State.ExitCode = model.StatusRunning, "", 0
 			c.State.Health = initialHealth(c.Spec.Health)
 		}
+		if c.State.Status == model.StatusPaused && !info.Paused {
+			c.State.Status = model.StatusRunning
+		}
 		c.State.Pid = info.Pid
 		if info.StartedAt != 0 {
 			c.State.StartedAt = time.Unix(0, info.StartedAt).UTC()
@@ -250,6 +253,12 @@ func (e *Engine) takeUp(f found) {
 		}
 	})
 	e.saveLater(f.en)
+	if info.Paused && f.en.get().State.Status != model.StatusPaused {
+		// A pause is recorded before it is confirmed: this one was the daemon's own, for a commit that its death cut off.
+		if err := f.task.Freeze(e.ctx, false); err != nil {
+			e.cfg.Log.Error("a container that was paused for a commit cannot be resumed; kill and start it", "container", f.en.id, "error", err)
+		}
+	}
 }
 
 // settleEnded deals with a container that does not run: an end that nobody saw is recorded, and the policy decides.

@@ -287,3 +287,30 @@ func (h *history) check(seed uint64, step string) {
 		h.t.Errorf("seed %d, after %q: %d directories of %d containers: %s", seed, step, len(dirs), len(names), strings.Join(dirs, " "))
 	}
 }
+
+// A container that the daemon froze for a commit runs again after the daemon's death; one that a user paused stays paused.
+func TestFrozenAtDeath(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		e := w.open()
+		held, paused, resumed := create(t, e, "held"), create(t, e, "paused"), create(t, e, "resumed")
+		for _, id := range []string{held, paused, resumed} {
+			must(t, e.Start(bg, id))
+		}
+		must(t, e.Pause(bg, paused))
+		must(t, e.Pause(bg, resumed))
+		w.task(held).frozen, w.task(resumed).frozen = true, false
+		w.die(e)
+		e = w.open()
+		synctest.Wait()
+		for id, want := range map[string]model.Status{held: model.StatusRunning, paused: model.StatusPaused, resumed: model.StatusRunning} {
+			if got := status(e, id); got != want || w.task(id).frozen != (want == model.StatusPaused) {
+				t.Errorf("%s is %s, want %s; frozen: %v", id, got, want, w.task(id).frozen)
+			}
+		}
+		for _, id := range []string{held, paused, resumed} {
+			must(t, e.Remove(bg, id, model.RemoveOptions{Force: true}))
+		}
+		must(t, e.Close(bg))
+	})
+}

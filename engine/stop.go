@@ -285,7 +285,9 @@ func (e *Engine) freeze(ctx context.Context, ref string, frozen bool) error {
 		}
 	})
 	e.pauseHealth(en, frozen)
-	e.saveLater(en)
+	if err := e.saveState(en, false); err != nil { // before it is confirmed: what is not recorded as paused is resumed at the daemon's start
+		e.cfg.Log.Warn("a container's state could not be recorded", "container", en.id, "action", action, "error", err)
+	}
 	e.publish(c, action, nil)
 	return nil
 }

@@ -111,7 +111,7 @@ func exitOf(e spec.ExitStatus) engine.TaskExit {
 
 func (t taskOf) Info() engine.TaskInfo {
 	i := t.t.Info()
-	return engine.TaskInfo{Pid: i.Pid, StartedAt: i.StartedAt.UnixNano()}
+	return engine.TaskInfo{Pid: i.Pid, StartedAt: i.StartedAt.UnixNano(), Paused: i.Paused}
 }
 
 func (t taskOf) Done() <-chan struct{} { return t.t.Done() }

@@ -343,6 +343,7 @@ func (m *Manager) Reattach(ctx context.Context, id string) (*Task, *spec.ExitSta
 	if err == nil && state.Status != "created" && state.Status != "creating" {
 		t.setPid(state.Pid, state.CgroupPaths)
 		t.setStarted(state.StartedAt)
+		t.setPaused(state.Status == "paused")
 		m.mu.Lock()
 		m.tasks[id] = t
 		m.mu.Unlock()

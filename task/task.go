@@ -53,6 +53,12 @@ func (t *Task) setStarted(at time.Time) {
 	t.mu.Unlock()
 }
 
+func (t *Task) setPaused(paused bool) {
+	t.mu.Lock()
+	t.info.Paused = paused
+	t.mu.Unlock()
+}
+
 // Info identifies the task.
 func (t *Task) Info() Info {
 	t.mu.Lock()

@@ -86,6 +86,7 @@ type Info struct {
 	Pid         int
 	StartedAt   time.Time         // zero until the program runs
 	CgroupPaths map[string]string // absolute directories by controller, "" is the unified one
+	Paused      bool              // it was when this daemon found it
 }
 
 // Exit codes that have no process behind them.

@@ -41,7 +41,9 @@ func TestTerminalSession(t *testing.T) {
 		x.Type("stty size\n")
 		x.Expect("24 80")
 		x.Resize(50, 132)
-		eventually(t, "the new size arrives", func() bool { return strings.Contains(w.Must(w.Docker("exec", "tty", "sh", "-c", "stty size < /dev/pts/0")), "50 132") })
+		eventually(t, "the new size arrives", func() bool {
+			return strings.Contains(w.Must(w.Docker("exec", "tty", "sh", "-c", "stty size < /dev/pts/0")), "50 132")
+		})
 		x.Type("\x10\x11") // the keys that detach
 		if code := x.Code(); code != 0 && !strings.Contains(x.Text(), "read escape sequence") {
 			t.Errorf("detached: exit code %d: %q", code, x.Text())
