@@ -88,6 +88,8 @@ type Network struct {
 	NetworkSpec
 	// Link is the name of the host's interface of a bridge network.
 	Link string `json:"link,omitempty"`
+	// Chosen says that the engine chose the subnets, and may add another when they are full.
+	Chosen bool `json:"chosen,omitempty"`
 }
 
 // Predefined says whether the network is one that every host has and nobody may remove.

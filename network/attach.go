@@ -141,8 +141,23 @@ func (m *Manager) attachment(c *attached) Attachment {
 	return a
 }
 
-// reserve finds the networks and takes addresses. Under the lock; nothing is done to the kernel.
+// reserve finds the networks and takes addresses. A network whose subnets the engine chose grows when they are full.
 func (m *Manager) reserve(c *attached, r AttachRequest) ([]*endpoint, error) {
+	eps, err := m.reserveNow(c, r)
+	if errs.Is(err, errs.Exhausted) {
+		grown, gerr := m.growFull(r)
+		if gerr != nil {
+			return nil, errs.New(errs.Exhausted, "%w; and the network cannot grow: %w", err, gerr)
+		}
+		if grown {
+			eps, err = m.reserveNow(c, r)
+		}
+	}
+	return eps, err
+}
+
+// reserveNow is reserve with what there is. Under the lock; nothing is done to the kernel.
+func (m *Manager) reserveNow(c *attached, r AttachRequest) ([]*endpoint, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if r.Primary == "" || r.Primary == "default" {
@@ -333,7 +348,7 @@ func (m *Manager) plug(e *endpoint, ns *os.File, gateways []netip.Addr) error {
 	err := m.k.Plug(p, ns)
 	if err != nil && !errs.Is(err, errs.Invalid) && e.host != "" {
 		// The bridge may have vanished behind our back: make it again, once.
-		if changed, berr := m.k.EnsureBridge(e.net.bridge()); berr == nil && changed {
+		if changed, berr := m.k.EnsureBridge(m.bridgeOf(e.net)); berr == nil && changed {
 			m.report(Finding{What: "bridge " + e.net.Link, How: "was missing or changed"})
 			err = m.k.Plug(p, ns)
 		}

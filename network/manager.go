@@ -31,6 +31,7 @@ type Manager struct {
 	host  *hostConf
 
 	ruleMu sync.Mutex     // one rebuild of the packet filter at a time
+	growMu sync.Mutex     // one network grows at a time
 	bg     sync.WaitGroup // removals of links that nobody waits for
 
 	mu sync.Mutex // guards what follows; never held while the kernel or the disk works

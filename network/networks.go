@@ -136,7 +136,7 @@ func (m *Manager) builtin() error {
 	n := model.Network{ID: ids.New(), Created: m.cfg.Clock.Now().UTC(), NetworkSpec: spec, Link: m.cfg.Bridge.Name}
 	if had {
 		was := m.nets[old].Network
-		n.ID, n.Created = was.ID, was.Created
+		n.ID, n.Created, n.Chosen = was.ID, was.Created, was.Chosen
 		n.IPAM.Pools = keepPools(spec.IPAM.Pools, was.IPAM.Pools, spec.IPv6)
 		m.forget(m.nets[old])
 	}
@@ -287,14 +287,12 @@ func (m *Manager) fillPools(n *model.Network) error {
 		if has(v6) || v6 && !n.IPv6 || !v6 && !n.IPv4 {
 			continue
 		}
-		bases := m.cfg.Pools
-		if v6 && !slices.ContainsFunc(bases, func(b ipam.Base) bool { return b.Base.Addr().Is6() }) {
-			bases = append(slices.Clone(bases), m.localBase())
-		}
+		bases := m.bases(v6)
 		sub, err := ipam.Choose(bases, v6, taken)
 		if err != nil {
 			return err
 		}
+		n.Chosen = true
 		pools = append(pools, model.IPPool{Subnet: sub})
 	}
 	for i, p := range pools {
@@ -309,6 +307,14 @@ func (m *Manager) fillPools(n *model.Network) error {
 	}
 	n.IPAM.Pools = pools
 	return nil
+}
+
+// bases are the ranges that subnets of a family are cut from.
+func (m *Manager) bases(v6 bool) []ipam.Base {
+	if v6 && !slices.ContainsFunc(m.cfg.Pools, func(b ipam.Base) bool { return b.Base.Addr().Is6() }) {
+		return append(slices.Clone(m.cfg.Pools), m.localBase())
+	}
+	return m.cfg.Pools
 }
 
 // localBase is this host's own range of unique local addresses (RFC 4193), from its identity.
@@ -474,7 +480,14 @@ func (m *Manager) ensure(s *state, fresh bool) (changed bool, err error) {
 			}
 		}
 	}
-	return m.k.EnsureBridge(s.bridge())
+	return m.k.EnsureBridge(m.bridgeOf(s))
+}
+
+// bridgeOf is the network's bridge as it should be now: networks grow.
+func (m *Manager) bridgeOf(s *state) plan.Bridge {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return s.bridge()
 }
 
 // Remove takes a network away. It must have no endpoints.

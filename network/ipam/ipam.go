@@ -93,6 +93,21 @@ func (p *Pool) Take(owner string) (netip.Addr, error) {
 		p.rng, len(p.used))
 }
 
+// Free says whether Take would find an address.
+func (p *Pool) Free() bool {
+	for a := p.next; a.IsValid() && p.rng.Contains(a); a = a.Next() {
+		if p.used[a] == "" && !p.released[a] {
+			return true
+		}
+	}
+	for _, a := range p.queue {
+		if p.released[a] && p.rng.Contains(a) {
+			return true
+		}
+	}
+	return false
+}
+
 // TakeAddr takes a certain address for owner.
 func (p *Pool) TakeAddr(a netip.Addr, owner string) error {
 	if !p.Subnet.Contains(a) {
