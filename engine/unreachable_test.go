@@ -84,3 +84,14 @@ func TestPortsOfAHostileImage(t *testing.T) {
 		t.Fatal(len(n.Exposed), err)
 	}
 }
+
+func TestNamesThatWouldMakeLinesOfTheirOwn(t *testing.T) {
+	for _, n := range []model.ContainerNetworkSpec{
+		{Links: []string{"db:x\n192.0.2.1 bank.example"}},
+		{Names: model.NameSpec{ExtraHosts: []string{"x\n192.0.2.1 bank.example:192.0.2.2"}}},
+	} {
+		if err := validateNetwork(&model.ContainerSpec{Network: n}); !errs.Is(err, errs.Invalid) {
+			t.Errorf("%+v: %v", n, err)
+		}
+	}
+}

@@ -219,7 +219,7 @@ func validateNetwork(s *model.ContainerSpec) error {
 		if eq, rest, has := strings.Cut(h, "="); has && !strings.Contains(eq, ":") {
 			name, addr, ok = eq, rest, true
 		}
-		if !ok || name == "" {
+		if !ok || name == "" || strings.ContainsFunc(name, blank) {
 			return invalid("bad format for add-host: %q; want NAME:ADDRESS", h)
 		}
 		if _, err := netip.ParseAddr(strings.Trim(addr, "[]")); err != nil && addr != "host-gateway" {
@@ -228,13 +228,21 @@ func validateNetwork(s *model.ContainerSpec) error {
 	}
 	for what, list := range map[string][]string{"DNS option": n.Names.DNSOptions, "DNS search domain": n.Names.DNSSearch} {
 		for _, text := range list {
-			if strings.ContainsFunc(text, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+			if strings.ContainsFunc(text, blank) {
 				return invalid("invalid %s %q: it contains a blank or a control character", what, text)
 			}
 		}
 	}
+	for _, link := range n.Links {
+		if strings.ContainsFunc(link, blank) { // it would make lines of its own in /etc/hosts
+			return invalid("bad format for links: %q; want NAME[:ALIAS]", link)
+		}
+	}
 	return validateNetworkMode(n)
 }
+
+// blank says what no name in /etc/hosts or /etc/resolv.conf may have in it.
+func blank(r rune) bool { return r <= ' ' || r == 0x7f }
 
 // validateNetworkMode refuses what has no meaning in the mode.
 func validateNetworkMode(n *model.ContainerNetworkSpec) error {

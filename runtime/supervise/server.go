@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -14,6 +15,9 @@ import (
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/runtime/spec"
 )
+
+// acceptPause is how long to wait after the kernel refused a connection.
+const acceptPause = 50 * time.Millisecond
 
 // requestLimit bounds a request line.
 const requestLimit = 4 << 20
@@ -66,7 +70,8 @@ func (s *supervisor) serve() {
 		if err != nil {
 			return
 		}
-		if aerr != nil { // out of descriptors: the next that closes one lets us go on
+		if aerr != nil { // out of descriptors or memory: whoever closes one lets us go on, and until then we must not spin
+			time.Sleep(acceptPause)
 			continue
 		}
 		go s.talk(os.NewFile(uintptr(fd), "client"))
