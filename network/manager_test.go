@@ -255,6 +255,7 @@ func TestAttachProperties(t *testing.T) {
 				if _, err := m.Attach(bg, r); err == nil {
 					live[r.ContainerID] = r
 				}
+				m.bg.Wait() // links are removed in the background
 				k.Fail = nil
 			},
 			"connect": func(t *rapid.T) {
@@ -263,6 +264,7 @@ func TestAttachProperties(t *testing.T) {
 					c := ask("c", rapid.SampledFrom([]string{"a", "b", "bridge"}).Draw(t, "network"))
 					c.ContainerID = id
 					m.Connect(bg, c)
+					m.bg.Wait()
 					k.Fail = nil
 					_ = r
 					return
