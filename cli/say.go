@@ -3,7 +3,6 @@ package cli
 import (
 	"bufio"
 	"fmt"
-	"os"
 	"strings"
 
 	"github.com/shoalhq/shoal/lib/errs"
@@ -33,9 +32,4 @@ func (a *App) confirm(question string) error {
 		fmt.Fprintln(a.Out)
 	}
 	return exit{code: errs.ExitFailure, err: errs.New(errs.Canceled, "operation cancelled; --force answers yes")}
-}
-
-// colours says whether what is written to the stream may be coloured.
-func colours(stream any) bool {
-	return terminalOf(stream) != nil && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb"
 }

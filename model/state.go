@@ -1,7 +1,6 @@
 package model
 
 import (
-	"fmt"
 	"time"
 )
 
@@ -48,25 +47,4 @@ type HealthResult struct {
 	Start, End time.Time
 	ExitCode   int
 	Output     string // at most 4096 bytes
-}
-
-// moves lists where each state may go.
-var moves = map[Status][]Status{
-	StatusCreated:    {StatusRunning, StatusRemoving, StatusExited, StatusDead},
-	StatusRunning:    {StatusPaused, StatusExited, StatusRestarting, StatusRemoving, StatusDead},
-	StatusPaused:     {StatusRunning, StatusExited, StatusRestarting, StatusRemoving, StatusDead},
-	StatusRestarting: {StatusRunning, StatusExited, StatusRemoving, StatusDead},
-	StatusExited:     {StatusRunning, StatusRemoving, StatusDead, StatusRestarting},
-	StatusRemoving:   {StatusDead},
-	StatusDead:       {StatusRemoving},
-}
-
-// CheckMove says why a container cannot go from one state to another, or nil.
-func CheckMove(from, to Status) error {
-	for _, s := range moves[from] {
-		if s == to {
-			return nil
-		}
-	}
-	return fmt.Errorf("a container that is %s cannot become %s", from, to)
 }

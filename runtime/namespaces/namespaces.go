@@ -102,13 +102,3 @@ func OfProcess(pid int) (uintptr, error) {
 	}
 	return flags, nil
 }
-
-// Path is where the namespace of the type is found for a running process.
-func Path(pid int, t specs.LinuxNamespaceType) string {
-	for _, k := range kinds {
-		if k.Type == t {
-			return fmt.Sprintf("/proc/%d/ns/%s", pid, k.File)
-		}
-	}
-	return ""
-}

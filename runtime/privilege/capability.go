@@ -160,12 +160,3 @@ func (c *Caps) set() error {
 	}
 	return nil
 }
-
-// AllCaps are those this process has permitted: what --privileged in exec grants.
-func AllCaps() []string {
-	var names []string
-	for i := 0; i <= lastCap() && i < len(capNames); i++ {
-		names = append(names, "CAP_"+capNames[i])
-	}
-	return names
-}

@@ -225,15 +225,6 @@ func (b *Builder) Finish() error {
 	return nil
 }
 
-// Close gives the builder's descriptors back.
-func (b *Builder) Close() {
-	for _, fd := range append(b.late, b.root) {
-		if fd > 0 {
-			unix.Close(fd)
-		}
-	}
-}
-
 // CheckCwd fails when the working directory is not inside the root: a descriptor of the host leaked into the path.
 func CheckCwd() error {
 	dir, err := unix.Getwd()
