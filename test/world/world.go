@@ -272,7 +272,8 @@ func (w *World) close() {
 	}
 	w.StopDaemon()
 	// The exec root's own tmpfs stays until the machine is restarted; a busy one is a leftover.
-	unix.Unmount(w.Dir+"/exec", unix.MNT_DETACH) // with what is mounted on it
+	unix.Unmount(w.Dir+"/exec/names", 0)
+	unix.Unmount(w.Dir+"/exec", 0)
 	for _, l := range w.Leftovers() {
 		w.T.Errorf("left behind: %s", l)
 	}
