@@ -1,7 +1,9 @@
 package network
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -132,15 +134,27 @@ func (m *Manager) identify() error {
 	err := atomicfile.ReadJSON(path, &f)
 	if err != nil || !ids.Valid(f.ID) {
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			m.log.Warn("network identity is damaged; making a new one", "file", path, "error", err)
+			m.log.Warn("network identity is damaged; making it again", "file", path, "setAside", path+".damaged", "error", err)
+			os.RemoveAll(path + ".damaged")
+			os.Rename(path, path+".damaged")
 		}
-		f = instanceFile{1, ids.New()}
+		f = instanceFile{1, identity(m.cfg.Root)}
 		if err := atomicfile.WriteJSON(path, f, 0o600, atomicfile.Durable); err != nil {
 			return err
 		}
 	}
 	m.instance = f.ID
 	return nil
+}
+
+// identity is what a daemon with this directory is called on this machine. It is the same again when the directory was
+// lost or emptied, so that the bridges made before are still known as ours.
+func identity(root string) string {
+	if abs, err := filepath.Abs(root); err == nil {
+		root = abs
+	}
+	machine, _ := os.ReadFile("/etc/machine-id")
+	return fmt.Sprintf("%x", sha256.Sum256(fmt.Appendf(nil, "%s\x00%s", bytes.TrimSpace(machine), root)))
 }
 
 // Close stops serving names and lets go of the host's ports. What runs keeps its addresses and published ports.

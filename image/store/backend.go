@@ -89,6 +89,9 @@ func openBackend(ctx context.Context, cfg Config) (*backend, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := setAsideDamage(cfg.Root, cfg.Log); err != nil {
+		return nil, err
+	}
 	b := &backend{driver: driver}
 	db, err := bolt.Open(metadataPath(cfg.Root), 0o600, &bolt.Options{Timeout: openTimeout, FreelistType: bolt.FreelistMapType})
 	if errors.Is(err, bolt.ErrTimeout) {
