@@ -1,8 +1,10 @@
 package network
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"maps"
 	"net/netip"
@@ -11,6 +13,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/atomicfile"
 	"github.com/shoalhq/shoal/lib/errs"
@@ -117,7 +121,7 @@ func (m *Manager) builtin() error {
 		if _, ok := m.names[name]; !ok {
 			n := model.Network{ID: ids.New(), Created: m.cfg.Clock.Now().UTC(), NetworkSpec: model.NetworkSpec{Name: name, Driver: driver,
 				Scope: model.ScopeLocal, IPv4: true, IPAM: model.IPAM{Driver: "default"}}}
-			if err := m.store(n); err != nil {
+			if err := m.storeOwn(n, model.Network{}); err != nil {
 				return err
 			}
 		}
@@ -134,8 +138,9 @@ func (m *Manager) builtin() error {
 		return err
 	}
 	n := model.Network{ID: ids.New(), Created: m.cfg.Clock.Now().UTC(), NetworkSpec: spec, Link: m.cfg.Bridge.Name}
+	var was model.Network
 	if had {
-		was := m.nets[old].Network
+		was = m.nets[old].Network
 		n.ID, n.Created, n.Chosen = was.ID, was.Created, was.Chosen
 		n.IPAM.Pools = keepPools(spec.IPAM.Pools, was.IPAM.Pools, spec.IPv6)
 		m.forget(m.nets[old])
@@ -143,7 +148,7 @@ func (m *Manager) builtin() error {
 	if err := m.fillPools(&n); err != nil {
 		return errs.Wrap(err, "default network bridge")
 	}
-	if err := m.store(n); err != nil {
+	if err := m.storeOwn(n, was); err != nil {
 		return err
 	}
 	for _, gw := range []netip.Addr{m.cfg.Bridge.IPv4.Gateway, m.cfg.Bridge.IPv6.Gateway} {
@@ -249,6 +254,29 @@ func (m *Manager) mtu() int {
 func (m *Manager) store(n model.Network) error {
 	if err := atomicfile.WriteJSON(m.recordPath(n.ID), record{recordVersion, n}, 0o600, atomicfile.Durable); err != nil {
 		return errs.Wrap(err, "record network %s", n.Name)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.adopt(n)
+}
+
+// storeOwn is store for the networks that are there by themselves, at the daemon's start: nothing is written when the
+// record is right already, and a disk that is full does not keep the daemon from starting, since all else is made from it.
+func (m *Manager) storeOwn(n, was model.Network) error {
+	before, err := json.Marshal(was)
+	if err != nil {
+		return err
+	}
+	now, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(before, now) {
+		err := m.store(n)
+		if err == nil || !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+			return err
+		}
+		m.log.Warn("a network's record could not be written; it is made again at the next start", "network", n.Name, "error", err)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -410,9 +410,18 @@ func TestTwoDaemonsAndDrivers(t *testing.T) {
 		t.Fatal(err)
 	}
 	os.WriteFile(filepath.Join(root, "metadata.db"), []byte("this is not a database"), 0o600)
-	if _, err := open(t, root).Resolve(t.Context(), "app:1", ""); !errs.Is(err, errs.Damaged) || !strings.Contains(err.Error(), "metadata.db") {
+	s = open(t, root) // what is damaged is set aside, with the layers that belong to it, and the store takes images again
+	if _, err := s.Resolve(t.Context(), "app:1", ""); !errs.Is(err, errs.NotFound) {
 		t.Fatal(err)
 	}
+	if aside, _ := filepath.Glob(filepath.Join(root, "*.damaged-*")); len(aside) != 2 {
+		t.Fatal("set aside:", aside)
+	}
+	load(t, s, app(t, "app:1", 1))
+	if _, err := s.Resolve(t.Context(), "app:1", ""); err != nil {
+		t.Fatal(err)
+	}
+	s.Close()
 	if _, err := store.New(store.Config{Root: t.TempDir(), Driver: "zfs"}).Driver(t.Context()); !errs.Is(err, errs.Invalid) {
 		t.Fatal(err)
 	}
