@@ -180,8 +180,11 @@ func (e *Engine) launch(ctx context.Context, en *entry, c *model.Container, gate
 	phases.done("running")
 	if err != nil {
 		var failure *StartFailure
-		if errors.As(err, &failure) && errs.KindOf(err) == errs.Internal {
-			err = errs.As(errs.Invalid, err)
+		if errors.As(err, &failure) {
+			switch errs.KindOf(err) {
+			case errs.Internal, errs.NotFound, errs.Forbidden: // of the program: "not found" would mean that there is no such container
+				err = errs.As(errs.Invalid, err)
+			}
 		}
 		return nil, state, err
 	}
