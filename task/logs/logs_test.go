@@ -245,3 +245,48 @@ func TestChoose(t *testing.T) {
 		t.Fatal("accepted")
 	}
 }
+
+// What is written while a log is read without following does not belong to it: else the last line would be two, and a
+// program that prints faster than the client reads would keep it for ever.
+func TestReadEndsWhereTheLogWas(t *testing.T) {
+	for _, driver := range []string{"local", "json-file"} {
+		path := filepath.Join(t.TempDir(), "c.log")
+		d := open(t, driver, path, nil)
+		line := func(i int) {
+			if err := d.Log(logs.Batch{Time: at(i), Data: fmt.Appendf(nil, "line %d\n", i)}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 5 {
+			line(i)
+		}
+		for tail, want := range map[int]string{-1: "line 0\nline 1\nline 2\nline 3\nline 4\n", 1: "line 4\n"} {
+			r, err := newReader(Source{Driver: driver, Path: path}, model.LogOptions{Stdout: true, Tail: tail}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got strings.Builder
+			n := 0
+			r.emit = func(e model.LogEntry) error {
+				got.Write(e.Data)
+				if n++; n > 20 {
+					return errors.New("it does not end")
+				}
+				line(100 + n)
+				return nil
+			}
+			line(99) // after the look at the files
+			if err := r.run(t.Context()); err != nil || got.String() != want {
+				t.Errorf("%s: the last %d: %q, %v", driver, tail, got.String(), err)
+			}
+			r.close()
+			d.Close()
+			os.Remove(path)
+			d = open(t, driver, path, nil)
+			for i := range 5 {
+				line(i)
+			}
+		}
+		d.Close()
+	}
+}

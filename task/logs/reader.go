@@ -244,7 +244,7 @@ func (r *reader) run(ctx context.Context) error {
 		if last == nil {
 			return nil
 		}
-		return enough(r.readWhole(ctx, last))
+		return enough(r.readNow(ctx, last))
 	}
 	return enough(r.follow(ctx, last))
 }
@@ -351,7 +351,20 @@ func (r *reader) format(f io.Reader) format {
 	return x
 }
 
-// readWhole reads a file that does not grow, or as far as it is now.
+// readNow reads the file being written as far as it was when it was opened: the last lines are counted from there, and a
+// program that prints faster than the client reads must not keep it for ever.
+func (r *reader) readNow(ctx context.Context, p *piece) error {
+	if p.zipped {
+		return r.readWhole(ctx, p)
+	}
+	at, err := p.f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return err
+	}
+	return r.readAll(ctx, p, io.LimitReader(p.f, max(0, p.size-at)))
+}
+
+// readWhole reads a file that does not grow.
 func (r *reader) readWhole(ctx context.Context, p *piece) error {
 	if !r.opts.Since.IsZero() && p.number > 0 && p.changed.Before(r.opts.Since) && r.skip == 0 {
 		return nil
@@ -364,6 +377,10 @@ func (r *reader) readWhole(ctx context.Context, p *piece) error {
 		}
 		in = z
 	}
+	return r.readAll(ctx, p, in)
+}
+
+func (r *reader) readAll(ctx context.Context, p *piece, in io.Reader) error {
 	f := r.format(in)
 	for {
 		if err := ctx.Err(); err != nil {
