@@ -169,6 +169,7 @@ func (w *world) secondOutside() *os.File {
 		return netlink.RouteAdd(&netlink.Route{Gw: netip.MustParseAddr("203.0.113.1").AsSlice()})
 	}))
 	up("uplink1", "203.0.113.1/24")
+	must(t, kernel.In(ns, func() error { _, err := netlink.LinkByName("out1"); return err })) // see kernel.Real.Plug
 	return ns
 }
 

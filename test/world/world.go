@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -253,8 +254,11 @@ func (w *World) Must(r Result) string {
 	return strings.TrimSpace(r.Out)
 }
 
+// tail is the last lines of a daemon's log, without the stacks that a Census asked for.
 func tail(s string, n int) string {
-	lines := strings.Split(strings.TrimRight(s, "\n"), "\n")
+	lines := slices.DeleteFunc(strings.Split(strings.TrimRight(s, "\n"), "\n"), func(l string) bool {
+		return strings.Contains(l, `msg="stacks of all goroutines`)
+	})
 	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
 
