@@ -47,11 +47,12 @@ func (rt Runtime) Run(ctx context.Context, p *Programs, names []string, dir stri
 	one := func(i int) {
 		results[i] = runProgram(ctx, p, names[i], wrapper, temp)
 	}
-	// Most of a program's time is waiting. The cgroup programs share one group, so those go one by one.
+	// Most of a program's time is waiting. Those that make cgroups share one, "cgrouptest", so they go one by one.
+	shares := func(name string) bool { return strings.HasPrefix(name, "linux_cgroups") || strings.HasPrefix(name, "delete") }
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 4)
 	for i, n := range names {
-		if strings.HasPrefix(n, "linux_cgroups") {
+		if shares(n) {
 			continue
 		}
 		wg.Go(func() {
@@ -62,7 +63,7 @@ func (rt Runtime) Run(ctx context.Context, p *Programs, names []string, dir stri
 	}
 	wg.Wait()
 	for i, n := range names {
-		if strings.HasPrefix(n, "linux_cgroups") {
+		if shares(n) {
 			one(i)
 		}
 	}
