@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/shoalhq/shoal/lib/clock"
+	"github.com/shoalhq/shoal/lib/plugin"
 	"github.com/shoalhq/shoal/network/ipam"
 )
 
@@ -17,6 +18,7 @@ type Config struct {
 	Defaults  Defaults
 	NoForward bool // never switch the host's packet forwarding on
 	Carriage
+	Foreign
 	Kernel Kernel // nil: the real one
 	Clock  clock.Clock
 	Log    *slog.Logger
@@ -31,6 +33,13 @@ type Carriage struct {
 	// HostPolicy lets the host's firewall decide as it does for the host's own servers: connections to published ports
 	// arrive at the host, in the chain input, and the daemon carries them on. The containers see the host's address.
 	HostPolicy bool
+}
+
+// Foreign is where drivers of others are found.
+type Foreign struct {
+	Plugins *plugin.Plugins // nil: there are none
+	CNIBin  []string        // directories of CNI plug-ins; empty: where distributions put them
+	CNIConf string          // directory of CNI network configurations; "": /etc/cni/net.d
 }
 
 // BridgeConfig is the default network "bridge".

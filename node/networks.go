@@ -7,6 +7,7 @@ import (
 
 	"github.com/shoalhq/shoal/api/server"
 	"github.com/shoalhq/shoal/engine"
+	"github.com/shoalhq/shoal/lib/plugin"
 	"github.com/shoalhq/shoal/model"
 	"github.com/shoalhq/shoal/network"
 	"github.com/shoalhq/shoal/network/ipam"
@@ -76,7 +77,7 @@ func (n engineNetworks) names(s model.NameSpec) model.NameSpec {
 }
 
 // networkConfig says to the network room what the daemon was told.
-func (n *Node) networkConfig(c *config.Config) network.Config {
+func (n *Node) networkConfig(c *config.Config, plugins *plugin.Plugins) network.Config {
 	w := c.Network
 	out := network.Config{
 		Root: c.Daemon.DataRoot + "/networks", Exec: c.Daemon.ExecRoot + "/networks", NoForward: !w.IPForward, Log: n.log,
@@ -84,6 +85,7 @@ func (n *Node) networkConfig(c *config.Config) network.Config {
 		Defaults: network.Defaults{MTU: w.MTU, Options: w.NetworkOpts, HostGateways: w.HostGatewayIPs},
 		Bridge: network.BridgeConfig{Disabled: w.Bridge == "none", Name: w.Bridge, IPv4: family(w.IPv4), IPv6: family(w.IPv6),
 			NoICC: !w.ICC, NoMasq: !w.Publish.Masquerade, HostIP: w.Publish.DefaultAddress},
+		Foreign: network.Foreign{Plugins: plugins, CNIBin: c.Plugins.CNIBin, CNIConf: c.Plugins.CNIConf},
 		Report: func(f network.Finding) {
 			n.bus.Publish(model.Event{Type: "daemon", Action: "repair", ID: "network", Attrs: map[string]string{"what": f.What, "how": f.How}})
 		},

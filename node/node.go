@@ -22,6 +22,7 @@ import (
 	"github.com/shoalhq/shoal/engine"
 	"github.com/shoalhq/shoal/image"
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/plugin"
 	"github.com/shoalhq/shoal/lib/version"
 	"github.com/shoalhq/shoal/network"
 	"github.com/shoalhq/shoal/node/config"
@@ -129,6 +130,7 @@ func (n *Node) build(ctx context.Context) error {
 		}
 	}
 	n.bus = events.New(time.Now)
+	plugins := plugin.New(plugin.Config{Dirs: cfg.Plugins.Dirs})
 	n.images = image.Open(image.Config{Root: filepath.Join(cfg.Daemon.DataRoot, "image"), Driver: imageDriver(cfg.Daemon.StorageDriver),
 		Events: n.bus.Publish, Log: n.log})
 	n.volumes = volume.Open(volume.Config{Root: filepath.Join(cfg.Daemon.DataRoot, "volumes"), Events: n.bus.Publish, Log: n.log})
@@ -139,7 +141,7 @@ func (n *Node) build(ctx context.Context) error {
 	if n.tasks, err = task.New(taskConfig(cfg, runtimePath)); err != nil {
 		return err
 	}
-	if n.networks, err = network.Open(n.networkConfig(cfg)); err != nil {
+	if n.networks, err = network.Open(n.networkConfig(cfg, plugins)); err != nil {
 		return errs.Wrap(err, "prepare the networks")
 	}
 	if n.engine, err = n.openEngine(ctx, cfg); err != nil {

@@ -43,13 +43,12 @@ func validName(name string) bool {
 	return name != ""
 }
 
+var extensions = []string{".sock", ".spec", ".json"}
+
 // candidates are the files that may say where a plug-in is, in Docker's order: sockets before files.
 func (p *Plugins) candidates(name string) (out []string) {
-	for _, dir := range p.cfg.SocketDirs {
-		out = append(out, filepath.Join(dir, name+".sock"), filepath.Join(dir, name, name+".sock"))
-	}
-	for _, dir := range p.cfg.SpecDirs {
-		for _, ext := range []string{".spec", ".json"} {
+	for _, ext := range extensions {
+		for _, dir := range p.cfg.Dirs {
 			out = append(out, filepath.Join(dir, name+ext), filepath.Join(dir, name, name+ext))
 		}
 	}
@@ -78,8 +77,8 @@ func (p *Plugins) find(name string) (address, error) {
 		a, err := readSpec(path)
 		return a, errs.Wrap(err, "plug-in %s: %s", name, path)
 	}
-	return address{}, errs.New(errs.NotFound, "plugin %q not found: there is no %[1]s.sock in %s and no %[1]s.spec or %[1]s.json in %s; install and start the plug-in, or choose a built-in driver",
-		name, strings.Join(p.cfg.SocketDirs, ", "), strings.Join(p.cfg.SpecDirs, ", "))
+	return address{}, errs.New(errs.NotFound, "plugin %q not found: there is no %[1]s.sock, %[1]s.spec or %[1]s.json in %s; install and start the plug-in, or choose a built-in driver",
+		name, strings.Join(p.cfg.Dirs, ", "))
 }
 
 func readSpec(path string) (address, error) {
@@ -146,28 +145,20 @@ func parseAddr(s string) (address, error) {
 // Names lists the plug-ins that are installed, sorted, whether they run or not and whatever they implement.
 func (p *Plugins) Names() []string {
 	var out []string
-	scan := func(dir string, exts ...string) {
+	for _, dir := range p.cfg.Dirs {
 		entries, _ := os.ReadDir(dir) // most hosts have none of the directories
 		for _, e := range entries {
-			name := e.Name()
-			for _, ext := range exts {
-				base, has := strings.CutSuffix(name, ext)
+			for _, ext := range extensions {
+				name, has := strings.CutSuffix(e.Name(), ext)
 				if !has && e.IsDir() {
-					if _, err := os.Stat(filepath.Join(dir, name, name+ext)); err == nil {
-						base, has = name, true
-					}
+					_, err := os.Stat(filepath.Join(dir, name, name+ext))
+					has = err == nil
 				}
-				if has && validName(base) {
-					out = append(out, base)
+				if has && validName(name) {
+					out = append(out, name)
 				}
 			}
 		}
-	}
-	for _, dir := range p.cfg.SocketDirs {
-		scan(dir, ".sock")
-	}
-	for _, dir := range p.cfg.SpecDirs {
-		scan(dir, ".spec", ".json")
 	}
 	slices.Sort(out)
 	return slices.Compact(out)

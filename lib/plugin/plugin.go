@@ -40,10 +40,11 @@ const (
 
 // Config says where plug-ins are and how long they may take. Zero fields are Docker's directories and our limits.
 type Config struct {
-	SocketDirs []string      // NAME.sock or NAME/NAME.sock
-	SpecDirs   []string      // NAME.spec: an address; NAME.json: an address and TLS; also in a directory NAME
-	Activate   time.Duration // for the handshake; 5 s
-	Call       time.Duration // for a call whose context has no earlier end; 60 s
+	// Dirs have files named after plug-ins, or directories with such: NAME.sock is its socket, NAME.spec holds its
+	// address, NAME.json its address and what TLS needs.
+	Dirs     []string
+	Activate time.Duration // for the handshake; 5 s
+	Call     time.Duration // for a call whose context has no earlier end; 60 s
 }
 
 // Plugins are the plug-ins of a host. Life: New → Get and calls, from any number of goroutines. There is nothing to close.
@@ -56,11 +57,8 @@ type Plugins struct {
 
 // New looks at nothing yet.
 func New(cfg Config) *Plugins {
-	if cfg.SocketDirs == nil {
-		cfg.SocketDirs = []string{"/run/docker/plugins"}
-	}
-	if cfg.SpecDirs == nil {
-		cfg.SpecDirs = []string{"/etc/docker/plugins", "/usr/lib/docker/plugins"}
+	if len(cfg.Dirs) == 0 {
+		cfg.Dirs = []string{"/run/docker/plugins", "/etc/docker/plugins", "/usr/lib/docker/plugins"}
 	}
 	if cfg.Activate == 0 {
 		cfg.Activate = 5 * time.Second

@@ -66,7 +66,7 @@ func handler(implements string) http.Handler {
 func TestCalls(t *testing.T) {
 	dir := t.TempDir()
 	serve(t, filepath.Join(dir, "one.sock"), handler("D"))
-	p := New(Config{SocketDirs: []string{dir}, SpecDirs: []string{}, Call: 300 * time.Millisecond})
+	p := New(Config{Dirs: []string{dir}, Call: 300 * time.Millisecond})
 	pl, err := p.Get(t.Context(), "one", "D")
 	if err != nil {
 		t.Fatal(err)
@@ -136,7 +136,7 @@ func TestGet(t *testing.T) {
 	must(err)
 	defer mute.Close()
 
-	p := New(Config{SocketDirs: []string{dir}, SpecDirs: []string{dir}, Activate: 200 * time.Millisecond})
+	p := New(Config{Dirs: []string{dir}, Activate: 200 * time.Millisecond})
 	if got := strings.Join(p.Names(), " "); got != "bad dead deep mute odd spec tls" {
 		t.Errorf("names: %s", got)
 	}
@@ -149,7 +149,7 @@ func TestGet(t *testing.T) {
 		{"spec", "D", 0, ""},
 		{"tls", "D", 0, ""},
 		{"deep", "Other", errs.Invalid, "plug-in deep is no Other; it says it implements D"},
-		{"none", "D", errs.NotFound, `plugin "none" not found: there is no none.sock in ` + dir},
+		{"none", "D", errs.NotFound, `plugin "none" not found: there is no none.sock, none.spec or none.json in ` + dir},
 		{"../deep", "D", errs.NotFound, `plugin "../deep" not found`},
 		{"", "D", errs.NotFound, "not found"},
 		{"dead", "D", errs.Unavailable, "plug-in dead does not run: nobody listens at "},

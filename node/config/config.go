@@ -15,6 +15,7 @@ type Config struct {
 	Network   Network
 	Container Container
 	Registry  Registry
+	Plugins   Plugins
 	// Warnings are sentences about options that were accepted without effect.
 	Warnings []string
 }
@@ -62,6 +63,13 @@ type Network struct {
 	IPForward      bool
 	HostGatewayIPs []netip.Addr                 // what host-gateway stands for; empty: the gateways of the container's networks
 	NetworkOpts    map[string]map[string]string // driver → options of networks made without them
+}
+
+// Plugins is where programs of others are found. Empty lists are the places that Docker and CNI use.
+type Plugins struct {
+	Dirs    []string // of Docker's plug-ins: NAME.sock, NAME.spec, NAME.json
+	CNIBin  []string // of CNI plug-ins
+	CNIConf string   // of CNI network configurations
 }
 
 // BridgeRange is what one address family of the default bridge has.

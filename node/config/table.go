@@ -89,6 +89,9 @@ var options = []option{
 	{flag: "allow-plain-tcp", key: "allow-plain-tcp", kind: boolean, help: "Serve tcp:// without client certificates: whoever reaches it is root here", set: flagBool(func(c *Config) *bool { return &c.API.AllowPlainTCP })},
 	{flag: "publish-policy", key: "publish-policy", help: "Who decides about published ports: docker (our rules, as Docker does) or host (the host's input rules; containers see the host's address as the client's)", set: setPublishPolicy},
 	{flag: "default-pids-limit", key: "default-pids-limit", help: "Processes a container may have; 0 is no limit", set: setPidsLimit},
+	{flag: "plugin-dir", key: "plugin-dirs", kind: list, help: "Where plug-ins' files (.sock, .spec, .json) are, instead of Docker's directories", set: texts(func(c *Config) *[]string { return &c.Plugins.Dirs })},
+	{flag: "cni-bin-dir", key: "cni-bin-dirs", kind: list, help: "Where CNI plug-ins are, instead of /opt/cni/bin and /usr/lib/cni", set: texts(func(c *Config) *[]string { return &c.Plugins.CNIBin })},
+	{flag: "cni-conf-dir", key: "cni-conf-dir", help: "Where CNI network configurations are, instead of /etc/cni/net.d", set: str(func(c *Config) *string { return &c.Plugins.CNIConf })},
 
 	{flag: "registry-listen", key: "registry-listen", help: "Serve the images of the built-in registry on this address (HOST:PORT)", set: str(func(c *Config) *string { return &c.Registry.Server.Listen })},
 	{flag: "registry-users", key: "registry-users", help: "File of the registry's users, as htpasswd -B writes it", set: str(func(c *Config) *string { return &c.Registry.Server.Users })},
