@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/writeback"
 )
 
 // Whiteouts, as the OCI image specification (layer.md) has them.
@@ -51,7 +52,9 @@ type Options struct {
 // names and links say. Owners, modes, times and extended attributes are kept; attributes in overlay's own name space are
 // dropped. It stops with errs.Exhausted before the disk is full, and with errs.Invalid at an archive that is none.
 func Apply(ctx context.Context, dir string, r io.Reader, o Options) error {
-	g := &guard{r: r, dir: filepath.Clean(dir), hidden: map[string]bool{}, overlay: o.Overlay, implied: o.Implied}
+	g := &guard{r: r, dir: filepath.Clean(dir), hidden: map[string]bool{}, overlay: o.Overlay, implied: o.Implied,
+		early: early{Starter: writeback.New(dir)}}
+	defer g.early.Close()
 	opts := []archive.ApplyOpt{archive.WithFilter(g.entry)}
 	if o.Overlay {
 		opts = append(opts, archive.WithConvertWhiteout(g.whiteout))
@@ -60,6 +63,7 @@ func Apply(ctx context.Context, dir string, r io.Reader, o Options) error {
 		}
 	}
 	_, err := archive.Apply(ctx, dir, g, opts...)
+	g.early.next("")
 	if err == nil || ctx.Err() != nil || errs.KindOf(err) != errs.Internal && !errors.Is(err, fs.ErrNotExist) || hostFault(err) {
 		return err
 	}
@@ -92,12 +96,41 @@ type guard struct {
 	overlay bool
 	implied *Implied
 	hidden  map[string]bool // where this archive put whiteouts
+	early   early
+}
+
+// early starts the writing to disk of the file that is being unpacked.
+type early struct {
+	*writeback.Starter
+	name  string // "": no file
+	since int64  // bytes since the last start, or since the file's beginning
+}
+
+func (e *early) read(n int) {
+	if e.name == "" {
+		return
+	}
+	if e.since += int64(n); e.since >= writeback.Step {
+		e.since = 0
+		e.File(e.name)
+	}
+}
+
+// next is told that the file is finished, and which one follows.
+func (e *early) next(name string) {
+	if e.name != "" && e.since >= writeback.Worth {
+		e.File(e.name)
+	}
+	e.name, e.since = name, 0
 }
 
 func (g *guard) Read(p []byte) (int, error) {
 	n, err := g.r.Read(p)
 	before := g.bytes / checkEvery
 	g.bytes += int64(n)
+	if g.early.Starter != nil {
+		g.early.read(n)
+	}
 	if g.bytes/checkEvery != before {
 		if cerr := g.room(); cerr != nil {
 			return n, cerr
@@ -124,6 +157,11 @@ func (g *guard) room() error {
 // entry sees each header before it is applied.
 func (g *guard) entry(h *tar.Header) (bool, error) {
 	g.entries++
+	if h.Typeflag == tar.TypeReg {
+		g.early.next(h.Name)
+	} else {
+		g.early.next("")
+	}
 	if g.implied != nil {
 		g.implied.entry(h)
 	}

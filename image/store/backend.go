@@ -109,10 +109,12 @@ func openBackend(ctx context.Context, cfg Config) (*backend, error) {
 }
 
 func (b *backend) assemble(ctx context.Context, root string) error {
-	blobs, err := local.NewStore(filepath.Join(root, "content"))
+	at := filepath.Join(root, "content")
+	blobs, err := local.NewStore(at)
 	if err != nil {
 		return fmt.Errorf("content: %w", err)
 	}
+	blobs = earlyContent{blobs, at}
 	dir := filepath.Join(root, "snapshots", b.driver)
 	if b.driver == DriverOverlay {
 		b.raw, err = overlay.NewSnapshotter(dir, overlay.WithUpperdirLabel, overlay.AsynchronousRemove)
