@@ -126,10 +126,13 @@ func registryVerbs() []verb {
 
 func volumeVerbs() []verb {
 	return []verb{
+		{name: "backup", short: "Save a volume's content to an archive or image", make: volumeBackupCommand},
+		{name: "clone", short: "Create a volume with a copy of another one's content", make: volumeCloneCommand},
 		{name: "create", short: "Create a volume", make: volumeCreateCommand},
 		{name: "inspect", short: "Display detailed information on one or more volumes", make: volumeInspectCommand},
 		{name: "ls", short: "List volumes", make: volumeLsCommand, aliases: []string{"list"}},
 		{name: "prune", short: "Remove unused local volumes", make: volumePruneCommand},
+		{name: "restore", short: "Create a volume from an archive or image", make: volumeRestoreCommand},
 		{name: "rm", short: "Remove one or more volumes", make: volumeRmCommand, aliases: []string{"remove"}},
 	}
 }

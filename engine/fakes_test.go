@@ -302,8 +302,13 @@ func (f fakeVolumes) change(name string, do func(*fakeVolume)) error {
 	}
 	return err
 }
-func (f fakeVolumes) Use(_ context.Context, name, id string) error {
-	return f.change(name, func(v *fakeVolume) { v.users[id] = true })
+func (f fakeVolumes) Use(_ context.Context, name, id string, mounted bool) error {
+	return f.change(name, func(v *fakeVolume) {
+		v.users[id] = true
+		if mounted {
+			v.mounts[id] = true
+		}
+	})
 }
 func (f fakeVolumes) Release(_ context.Context, name, id string) error {
 	return f.change(name, func(v *fakeVolume) { delete(v.users, id) })

@@ -350,14 +350,11 @@ func (e *Engine) createVolume(ctx context.Context, c *model.Container, mp *model
 	if want.Driver == "" {
 		want.Driver = model.LocalDriver
 	}
-	vol, err := e.ports.Volumes.Create(ctx, want)
+	vol, err := e.holdVolume(ctx, want, c.ID)
 	if err != nil {
 		return errs.Wrap(err, "volume %q for %s", want.Name, mp.Destination)
 	}
 	mp.Name, mp.Driver, mp.Source = vol.Name, vol.Driver, vol.Mountpoint
-	if err := e.ports.Volumes.Use(ctx, vol.Name, c.ID); err != nil {
-		return errs.Wrap(err, "volume %q for %s", vol.Name, mp.Destination)
-	}
 	undo(func() {
 		ctx := context.WithoutCancel(ctx)
 		e.ports.Volumes.Release(ctx, vol.Name, c.ID)
@@ -366,6 +363,19 @@ func (e *Engine) createVolume(ctx context.Context, c *model.Container, mp *model
 		}
 	})
 	return nil
+}
+
+// holdVolume makes a volume, or takes the one that is there, for a container. Somebody may remove it between the two steps.
+func (e *Engine) holdVolume(ctx context.Context, want model.Volume, id string) (vol model.Volume, err error) {
+	for range 3 {
+		if vol, err = e.ports.Volumes.Create(ctx, want); err != nil {
+			return vol, err
+		}
+		if err = e.ports.Volumes.Use(ctx, vol.Name, id, false); !errs.Is(err, errs.NotFound) {
+			return vol, err
+		}
+	}
+	return vol, err
 }
 
 // checkBindSource finds the directory on the host; -v makes a missing one, as Docker's users expect, --mount does not.

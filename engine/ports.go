@@ -94,7 +94,8 @@ type NameFiles struct {
 type Volumes interface {
 	Create(ctx context.Context, v model.Volume) (model.Volume, error)
 	Inspect(ctx context.Context, name string) (model.Volume, error)
-	Use(ctx context.Context, name, containerID string) error
+	// Use with mounted says that the container has the volume mounted already: it ran before the daemon was started.
+	Use(ctx context.Context, name, containerID string, mounted bool) error
 	Release(ctx context.Context, name, containerID string) error
 	Mount(ctx context.Context, name, containerID string) (model.VolumeMount, error)
 	Unmount(ctx context.Context, name, containerID string) error

@@ -67,10 +67,12 @@ func (e *Engine) reconcile(ctx context.Context, damaged []record.Damage) error {
 	}
 	var live []NetworkLive
 	for _, f := range states {
+		if f.task == nil && f.err == nil {
+			continue
+		}
+		e.holdMounts(ctx, f.en.get())
 		if f.task != nil {
 			e.takeUp(f)
-		} else if f.err == nil {
-			continue
 		}
 		// The number of one that does not answer holds too: who has not told of its end has not taken it from the kernel.
 		if c := f.en.get(); attachesNetwork(c) && c.State.Pid != 0 {
@@ -140,10 +142,19 @@ func (e *Engine) holdAll(ctx context.Context, all []*entry) {
 		for _, mp := range c.Mounts {
 			switch mp.Type {
 			case "volume":
-				warn(c, "volume "+mp.Name, e.ports.Volumes.Use(ctx, mp.Name, c.ID))
+				warn(c, "volume "+mp.Name, e.ports.Volumes.Use(ctx, mp.Name, c.ID, false))
 			case "image":
 				warn(c, "image "+mp.Source, e.ports.Images.Use(ctx, imageMountHolder(c.ID, mp.Destination), mp.Name))
 			}
+		}
+	}
+}
+
+// holdMounts tells the volumes again who runs with them. One that does not answer may.
+func (e *Engine) holdMounts(ctx context.Context, c *model.Container) {
+	for _, mp := range c.Mounts {
+		if mp.Type == "volume" {
+			e.ports.Volumes.Use(ctx, mp.Name, c.ID, true) // a volume that is missing was told of before
 		}
 	}
 }

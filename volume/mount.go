@@ -56,8 +56,7 @@ func needsMount(options map[string]string) bool { return len(options) > 0 && !is
 
 // Mount makes the volume ready for a container that is about to start and says how the runtime gets it. A volume that
 // is another filesystem is mounted on the host when its first container starts, in the mount namespace of the daemon;
-// every container then binds it, so that all see the same. Mount again for the same container changes nothing, which is
-// what the engine does for running containers after a restart.
+// every container then binds it, so that all see the same. Mount again for the same container changes nothing.
 func (v *Volumes) Mount(ctx context.Context, name, container string) (model.VolumeMount, error) {
 	defer v.busy.Lock(name)()
 	vol, err := v.get(name)
@@ -103,7 +102,7 @@ func (v *Volumes) Unmount(_ context.Context, name, container string) error {
 	delete(e.mounted, container)
 	rest, vol := len(e.mounted), e.volume
 	v.mu.Unlock()
-	if !was {
+	if !was && !needsMount(vol.Options) { // what is mounted may be so from before the daemon was started
 		return nil
 	}
 	v.event("unmount", name, map[string]string{"container": container})

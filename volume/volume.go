@@ -148,6 +148,32 @@ func (v *Volumes) read(name string) (model.Volume, bool) {
 // is there already when it was made with the same options. Without a name it is an anonymous one with a name of 64
 // hexadecimal digits.
 func (v *Volumes) Create(_ context.Context, want model.Volume) (model.Volume, error) {
+	vol, err := v.prepare(want)
+	if err != nil {
+		return model.Volume{}, err
+	}
+	defer v.busy.Lock(vol.Name)()
+	there, err := v.get(vol.Name)
+	switch {
+	case err == nil && len(want.Options) > 0 && !maps.Equal(want.Options, there.Options):
+		return model.Volume{}, errs.New(errs.Conflict, "volume %q exists already with other options (%v); remove it first, or choose another name", want.Name, there.Options)
+	case err == nil:
+		return there, nil
+	case !errs.Is(err, errs.NotFound):
+		return model.Volume{}, err
+	}
+	if err := v.write(vol); err != nil {
+		return model.Volume{}, errs.Wrap(err, "create volume %s", vol.Name)
+	}
+	v.mu.Lock()
+	v.all[vol.Name] = newEntry(vol)
+	v.mu.Unlock()
+	v.event("create", vol.Name, nil)
+	return vol, nil
+}
+
+// prepare checks what was asked and completes it.
+func (v *Volumes) prepare(want model.Volume) (model.Volume, error) {
 	if want.Name == "" {
 		want.Name, want.Anonymous = ids.New(), true
 	} else if err := model.ValidateVolumeName(want.Name); err != nil {
@@ -159,39 +185,17 @@ func (v *Volumes) Create(_ context.Context, want model.Volume) (model.Volume, er
 	if err := checkOptions(want.Options); err != nil {
 		return model.Volume{}, errs.Wrap(err, "create %s", want.Name)
 	}
-	defer v.busy.Lock(want.Name)()
-	there, err := v.get(want.Name)
-	switch {
-	case err == nil && len(want.Options) > 0 && !maps.Equal(want.Options, there.Options):
-		return model.Volume{}, errs.New(errs.Conflict, "volume %q exists already with other options (%v); remove it first, or choose another name", want.Name, there.Options)
-	case err == nil:
-		return there, nil
-	case !errs.Is(err, errs.NotFound):
-		return model.Volume{}, err
-	}
-	vol := model.Volume{Name: want.Name, Driver: model.LocalDriver, Mountpoint: v.data(want.Name), Created: v.cfg.Clock.Now().UTC().Truncate(time.Second),
-		Labels: maps.Clone(want.Labels), Options: maps.Clone(want.Options), Anonymous: want.Anonymous}
-	if err := v.write(vol); err != nil {
-		return model.Volume{}, errs.Wrap(err, "create volume %s", want.Name)
-	}
-	v.mu.Lock()
-	v.all[want.Name] = newEntry(vol)
-	v.mu.Unlock()
-	v.event("create", vol.Name, nil)
-	return vol, nil
+	return model.Volume{Name: want.Name, Driver: model.LocalDriver, Mountpoint: v.data(want.Name), Created: v.cfg.Clock.Now().UTC().Truncate(time.Second),
+		Labels: maps.Clone(want.Labels), Options: maps.Clone(want.Options), Anonymous: want.Anonymous}, nil
 }
+
+// plain says whether a volume is nothing but a directory of ours.
+func plain(vol model.Volume) bool { return len(vol.Options) == 0 }
 
 // write makes the directory under another name and renames it when it is whole.
 func (v *Volumes) write(vol model.Volume) error {
 	temp := filepath.Join(v.cfg.Root, halfMade+ids.New())
-	err := os.Mkdir(temp, 0o701)
-	if err == nil {
-		err = os.Mkdir(filepath.Join(temp, dataDir), 0o755)
-	}
-	if err == nil {
-		r := record{recordVersion, vol.Name, vol.Created, vol.Labels, vol.Options, vol.Anonymous}
-		err = atomicfile.WriteJSON(filepath.Join(temp, recordFile), r, 0o600, atomicfile.Durable)
-	}
+	err := v.makeDir(temp, vol)
 	if err == nil {
 		err = failpoint.Hit("volume/create/rename")
 	}
@@ -203,6 +207,18 @@ func (v *Volumes) write(vol model.Volume) error {
 		return err
 	}
 	return atomicfile.SyncDir(v.cfg.Root)
+}
+
+// makeDir makes a volume's directory, empty, and its record.
+func (v *Volumes) makeDir(dir string, vol model.Volume) error {
+	if err := os.Mkdir(dir, 0o701); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(dir, dataDir), 0o755); err != nil {
+		return err
+	}
+	r := record{recordVersion, vol.Name, vol.Created, vol.Labels, vol.Options, vol.Anonymous}
+	return atomicfile.WriteJSON(filepath.Join(dir, recordFile), r, 0o600, atomicfile.Durable)
 }
 
 func (v *Volumes) get(name string) (model.Volume, error) {
@@ -230,15 +246,20 @@ func (v *Volumes) entry(name string) (*entry, error) {
 // Inspect gives one volume.
 func (v *Volumes) Inspect(_ context.Context, name string) (model.Volume, error) { return v.get(name) }
 
-// Use notes that the container refers to the volume, which then cannot be removed.
-func (v *Volumes) Use(_ context.Context, name, container string) error {
+// Use notes that the container refers to the volume, which then cannot be removed; mounted that it runs with it, from
+// before the daemon was started.
+func (v *Volumes) Use(_ context.Context, name, container string, mounted bool) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	e, err := v.entry(name)
-	if err == nil {
-		e.users[container] = true
+	if err != nil {
+		return err
 	}
-	return err
+	e.users[container] = true
+	if mounted {
+		e.mounted[container] = true
+	}
+	return nil
 }
 
 // Release takes the note back; taking back what is not noted is no error.
@@ -259,8 +280,10 @@ func (v *Volumes) Users(name string) []string {
 	if err != nil {
 		return nil
 	}
-	return slices.Sorted(maps.Keys(e.users))
+	return sortedSet(e.users)
 }
+
+func sortedSet(m map[string]bool) []string { return slices.Sorted(maps.Keys(m)) }
 
 // Remove deletes the volume and its data. One that containers refer to is a Conflict, also with force; force only makes
 // it no error that there is none.
@@ -276,10 +299,8 @@ func (v *Volumes) Remove(_ context.Context, name string, force bool) error {
 	return v.remove(name)
 }
 
+// remove is Remove for whoever holds the volume's lock.
 func (v *Volumes) remove(name string) error {
-	if users := v.Users(name); len(users) > 0 {
-		return errs.New(errs.Conflict, "remove %s: volume is in use - [%s]; remove the container first", name, strings.Join(users, ", "))
-	}
 	mounts, err := mountsBelow(v.dir(name))
 	if err != nil {
 		return err
@@ -287,18 +308,37 @@ func (v *Volumes) remove(name string) error {
 	if len(mounts) > 0 { // deleting would reach into another filesystem
 		return errs.New(errs.Conflict, "remove %s: something is mounted in the volume: %s; unmount it first", name, strings.Join(mounts, ", "))
 	}
+	e, err := v.forget(name)
+	if err != nil {
+		return err
+	}
 	gone := filepath.Join(v.cfg.Root, halfGone+ids.New())
 	if err := os.Rename(v.dir(name), gone); err != nil {
+		v.mu.Lock()
+		v.all[name] = e
+		v.mu.Unlock()
 		return errs.Wrap(err, "remove volume %s", name)
 	}
-	v.mu.Lock()
-	delete(v.all, name)
-	v.mu.Unlock()
 	v.event("destroy", name, nil)
 	if err := atomicfile.SyncDir(v.cfg.Root); err != nil {
 		return errs.Wrap(err, "remove volume %s", name)
 	}
 	return errs.Wrap(os.RemoveAll(gone), "remove volume %s", name)
+}
+
+// forget takes a volume that nobody uses off the list, at one stroke: from then on nobody can begin to use it.
+func (v *Volumes) forget(name string) (*entry, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e, err := v.entry(name)
+	if err != nil {
+		return nil, err
+	}
+	if len(e.users) > 0 {
+		return nil, errs.New(errs.Conflict, "remove %s: volume is in use - [%s]; remove the container first", name, strings.Join(sortedSet(e.users), ", "))
+	}
+	delete(v.all, name)
+	return e, nil
 }
 
 func removeTree(dir string, log *slog.Logger) {

@@ -102,10 +102,10 @@ func TestRemoveAndPrune(t *testing.T) {
 	make1(t, v, model.Volume{Name: "named", Labels: map[string]string{"keep": "1"}})
 	make1(t, v, model.Volume{Name: "used"})
 	anonymous := make1(t, v, model.Volume{})
-	if err := v.Use(ctx, "used", "c1"); err != nil {
+	if err := v.Use(ctx, "used", "c1", false); err != nil {
 		t.Fatal(err)
 	}
-	if err := v.Use(ctx, "none", "c1"); !errs.Is(err, errs.NotFound) {
+	if err := v.Use(ctx, "none", "c1", false); !errs.Is(err, errs.NotFound) {
 		t.Fatal(err)
 	}
 	for _, force := range []bool{false, true} {

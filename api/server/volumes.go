@@ -22,6 +22,7 @@ func (s *Server) volumeRoutes() {
 	s.handle("POST /volumes/prune", s.volumePrune)
 	s.handle("GET /volumes/{name}", s.volumeInspect)
 	s.handle("DELETE /volumes/{name}", s.volumeRemove)
+	s.volumeContentRoutes()
 	s.handle("PUT /volumes/{name}", func(http.ResponseWriter, *http.Request, types.Version) error { return notManager() })
 }
 

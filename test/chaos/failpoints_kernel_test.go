@@ -77,6 +77,13 @@ var steps = []step{
 	}},
 	{"network", func(o *ordeal) { o.run("network", "create", "victims") }},
 	{"volume", func(o *ordeal) { o.run("volume", "create", "victim") }},
+	{"volume content", func(o *ordeal) {
+		archive := filepath.Join(o.w.Dir, "backup.tar")
+		o.run("volume", "create", "source")
+		o.run("volume", "backup", "-o", archive, "source")
+		o.run("volume", "restore", "-i", archive, "restored")
+		o.run("volume", "clone", "source", "clone")
+	}},
 	{"run", func(o *ordeal) {
 		o.run("run", "-d", "--name", "victim", "-v", "filled:/etc", "-p", "127.0.0.1:8099:80", "--restart", "no", "whoami")
 	}},
