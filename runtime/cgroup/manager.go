@@ -160,7 +160,7 @@ func (m *Manager) makeGroup(i int, u *undo.Stack, plan *plan) error {
 	switch {
 	case x.Unified && len(x.Controllers) > 0:
 		return m.enableControllers(x, plan)
-	case x.has("cpuset"):
+	case !x.Unified && x.has("cpuset"):
 		return initCpuset(x, m.group)
 	}
 	return nil
@@ -182,7 +182,7 @@ func mkdirs(x *Hierarchy, group string) (made bool, err error) {
 		if _, err := mkdirs(x, parent); err != nil {
 			return false, err
 		}
-		if x.has("cpuset") {
+		if !x.Unified && x.has("cpuset") {
 			if err := initCpuset(x, parent); err != nil {
 				return false, err
 			}

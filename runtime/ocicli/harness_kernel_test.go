@@ -31,13 +31,16 @@ func testMain(m *testing.M) int {
 		panic(err)
 	}
 	defer os.RemoveAll(dir)
-	binary = filepath.Join(dir, "shoal-runtime")
-	build := exec.Command("go", "build", "-o", binary, "github.com/shoalhq/shoal/cmd/shoal-runtime")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // a dynamic program could not be executed in a container
-	out, err := build.CombinedOutput()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "build shoal-runtime: %v\n%s", err, out)
-		return 1
+	if bin := os.Getenv("SHOAL_BIN"); bin != "" {
+		binary = filepath.Join(bin, "shoal-runtime")
+	} else {
+		binary = filepath.Join(dir, "shoal-runtime")
+		build := exec.Command("go", "build", "-o", binary, "github.com/shoalhq/shoal/cmd/shoal-runtime")
+		build.Env = append(os.Environ(), "CGO_ENABLED=0") // a dynamic program could not be executed in a container
+		if out, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "build shoal-runtime: %v\n%s", err, out)
+			return 1
+		}
 	}
 	code := m.Run()
 	parents, _ := filepath.Glob("/sys/fs/cgroup/*" + cgroupParent)
