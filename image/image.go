@@ -29,6 +29,12 @@ func Open(cfg Config) *Images { return &Images{Store: store.New(cfg)} }
 // Resolve is the store's Resolve, and loads a built-in image when its name is asked for and nothing here has that name.
 func (i *Images) Resolve(ctx context.Context, ref, platform string) (model.Image, error) {
 	img, err := i.Store.Resolve(ctx, ref, platform)
+	if errs.Is(err, errs.Damaged) {
+		if merr := i.Mend(ctx, ref); merr != nil {
+			return img, errs.New(errs.Damaged, "%w; it could not be fetched again by itself: %w", err, merr)
+		}
+		return i.Store.Resolve(ctx, ref, platform)
+	}
 	if !errs.Is(err, errs.NotFound) {
 		return img, err
 	}
@@ -44,6 +50,18 @@ func (i *Images) Resolve(ctx context.Context, ref, platform string) (model.Image
 		return img, errs.Wrap(err, "built-in image %s", name)
 	}
 	return i.Store.Resolve(ctx, ref, platform)
+}
+
+// Lowers is the store's, and fetches what was damaged on disk and is needed.
+func (i *Images) Lowers(ctx context.Context, imageID string) ([]string, error) {
+	dirs, err := i.Store.Lowers(ctx, imageID)
+	if err == nil || len(i.Damaged()) == 0 {
+		return dirs, err
+	}
+	if merr := i.Mend(ctx, imageID); merr != nil {
+		return nil, errs.New(errs.Damaged, "%w; it could not be fetched again by itself: %w", err, merr)
+	}
+	return i.Store.Lowers(ctx, imageID)
 }
 
 func (i *Images) loadBuiltin(ctx context.Context, name, ref string) error {

@@ -143,6 +143,9 @@ func (n *Node) warnings() (ws []string) {
 			ws = append(ws, fmt.Sprintf("WARNING: No %s limit support: the kernel's cgroup controller %s is not there", what, name))
 		}
 	}
+	for _, d := range n.images.Damaged() {
+		ws = append(ws, "WARNING: "+d+" was damaged on disk and could not be fetched again: pull or load its image again (the daemon's log names it)")
+	}
 	if !forwarding() {
 		ws = append(ws, "WARNING: IPv4 forwarding is disabled: containers reach nothing outside; set net.ipv4.ip_forward=1")
 	}

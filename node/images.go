@@ -3,6 +3,9 @@ package node
 import (
 	"context"
 
+	"github.com/containerd/containerd/v2/core/content"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
 	"github.com/shoalhq/shoal/engine"
 	"github.com/shoalhq/shoal/image"
 	"github.com/shoalhq/shoal/image/builtin"
@@ -26,6 +29,11 @@ func (a apiImages) Remove(ctx context.Context, ref string, o model.ImageRemoveOp
 		gone = append(gone, model.ImageDeletion{Deleted: d})
 	}
 	return gone, err
+}
+
+// restoreContent fetches again what was damaged on disk.
+func (n *Node) restoreContent(ctx context.Context, name string, into content.Store, desc ocispec.Descriptor) error {
+	return n.registryClient().Restore(ctx, name, into, desc)
 }
 
 // registryClient makes the client that pulls and pushes; it asks for its settings at each operation, so a reload counts.

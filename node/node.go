@@ -76,6 +76,7 @@ func Run(cfg config.Config, args []string) error {
 	n.log.Info("the daemon serves the API", "version", version.String(), "hosts", cfg.API.Hosts, "after", time.Since(started).Round(100*time.Microsecond))
 	daemon.SdNotify(false, daemon.SdNotifyReady)
 	go n.preflight(context.Background())
+	n.images.VerifyAfterCrash()
 	n.settle()
 	for sig := range sigs {
 		switch sig {
@@ -132,7 +133,7 @@ func (n *Node) build(ctx context.Context) error {
 	n.bus = events.New(time.Now)
 	plugins := plugin.New(plugin.Config{Dirs: cfg.Plugins.Dirs})
 	n.images = image.Open(image.Config{Root: filepath.Join(cfg.Daemon.DataRoot, "image"), Driver: imageDriver(cfg.Daemon.StorageDriver),
-		Events: n.bus.Publish, Log: n.log})
+		Events: n.bus.Publish, Log: n.log, Fetch: n.restoreContent})
 	n.volumes = volume.Open(volume.Config{Root: filepath.Join(cfg.Daemon.DataRoot, "volumes"), Events: n.bus.Publish, Log: n.log})
 	runtimePath, err := findRuntime()
 	if err != nil {

@@ -43,16 +43,17 @@ const (
 
 // Options say how a layer is unpacked.
 type Options struct {
-	Overlay bool     // whiteouts become overlay's (a device 0/0, an opaque mark); else they remove what they name
-	Parents []string // directories beneath, top first, from which directories that the archive only implies get their attributes
-	Implied *Implied // instead of Parents, when they are not there yet: collects those directories; may be nil
+	Overlay bool            // whiteouts become overlay's (a device 0/0, an opaque mark); else they remove what they name
+	Parents []string        // directories beneath, top first, from which directories that the archive only implies get their attributes
+	Only    map[string]bool // when set, only the entries of these names (as Check gives them)
+	Implied *Implied        // instead of Parents, when they are not there yet: collects those directories; may be nil
 }
 
 // Apply unpacks the archive into dir, which nobody else may write to meanwhile. Entries cannot leave dir, whatever their
 // names and links say. Owners, modes, times and extended attributes are kept; attributes in overlay's own name space are
 // dropped. It stops with errs.Exhausted before the disk is full, and with errs.Invalid at an archive that is none.
 func Apply(ctx context.Context, dir string, r io.Reader, o Options) error {
-	g := &guard{r: r, dir: filepath.Clean(dir), hidden: map[string]bool{}, overlay: o.Overlay, implied: o.Implied,
+	g := &guard{r: r, dir: filepath.Clean(dir), only: o.Only, hidden: map[string]bool{}, overlay: o.Overlay, implied: o.Implied,
 		early: early{Starter: writeback.New(dir)}}
 	defer g.early.Close()
 	opts := []archive.ApplyOpt{archive.WithFilter(g.entry)}
@@ -94,6 +95,7 @@ type guard struct {
 	bytes   int64
 	entries int64
 	overlay bool
+	only    map[string]bool
 	implied *Implied
 	hidden  map[string]bool // where this archive put whiteouts
 	early   early
@@ -156,6 +158,9 @@ func (g *guard) room() error {
 
 // entry sees each header before it is applied.
 func (g *guard) entry(h *tar.Header) (bool, error) {
+	if g.only != nil && !g.only[entryName(h.Name)] {
+		return false, nil
+	}
 	g.entries++
 	if h.Typeflag == tar.TypeReg {
 		g.early.next(h.Name)

@@ -47,5 +47,21 @@ func (s *Source) Fetch(ctx context.Context, into content.Store, desc ocispec.Des
 	return explain(ctx, "fetch", s.o.ref, b.fetch(ctx, desc, watcher{}))
 }
 
+// Restore fetches again what was damaged of the image that had the name, without credentials and without waiting for a
+// registry that does not answer.
+func (c *Client) Restore(ctx context.Context, name string, into content.Store, desc ocispec.Descriptor) error {
+	ref, err := model.ParseReference(name)
+	if err != nil {
+		return err
+	}
+	s, err := c.Source(ref, nil)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	s.o.settings.Attempts = 1
+	return s.Fetch(ctx, into, desc)
+}
+
 // Close ends the connections.
 func (s *Source) Close() { s.o.end() }

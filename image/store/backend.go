@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/containerd/v2/core/metadata"
@@ -23,6 +22,7 @@ import (
 	"github.com/containerd/containerd/v2/plugins/snapshots/overlay/overlayutils"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
+	"github.com/opencontainers/go-digest"
 	"github.com/sirupsen/logrus"
 	bolt "go.etcd.io/bbolt"
 
@@ -49,7 +49,8 @@ type backend struct {
 	driver  string
 	bolt    *bolt.DB
 	db      *metadata.DB
-	content content.Store
+	content *lostContent
+	clean   *cleanliness
 	snap    snapshots.Snapshotter
 	raw     snapshots.Snapshotter // beneath the metadata
 	images  images.Store
@@ -92,7 +93,7 @@ func openBackend(ctx context.Context, cfg Config) (*backend, error) {
 	if err := setAsideDamage(cfg.Root, cfg.Log); err != nil {
 		return nil, err
 	}
-	b := &backend{driver: driver}
+	b := &backend{driver: driver, clean: newCleanliness(cfg.Root)}
 	db, err := bolt.Open(metadataPath(cfg.Root), 0o600, &bolt.Options{Timeout: openTimeout, FreelistType: bolt.FreelistMapType})
 	if errors.Is(err, bolt.ErrTimeout) {
 		return nil, errs.New(errs.Conflict, "another daemon uses this directory (its metadata.db is locked); give this one another --data-root or stop the other")
@@ -114,7 +115,7 @@ func (b *backend) assemble(ctx context.Context, root string) error {
 	if err != nil {
 		return fmt.Errorf("content: %w", err)
 	}
-	blobs = earlyContent{blobs, at}
+	blobs = earlyContent{blobs, at, b.clean}
 	dir := filepath.Join(root, "snapshots", b.driver)
 	if b.driver == DriverOverlay {
 		b.raw, err = overlay.NewSnapshotter(dir, overlay.WithUpperdirLabel, overlay.AsynchronousRemove)
@@ -130,7 +131,7 @@ func (b *backend) assemble(ctx context.Context, root string) error {
 		b.raw.Close()
 		return errs.New(errs.Damaged, "metadata.db cannot be read: %w", err)
 	}
-	b.content = b.db.ContentStore()
+	b.content = &lostContent{Store: b.db.ContentStore(), raw: blobs, lost: map[digest.Digest]bool{}}
 	b.snap = b.db.Snapshotter(name)
 	b.images = metadata.NewImageStore(b.db)
 	b.leases = metadata.NewLeaseManager(b.db)
@@ -158,6 +159,7 @@ func (b *backend) close() error {
 	if cerr := b.bolt.Close(); err == nil {
 		err = cerr
 	}
+	b.clean.end()
 	return err
 }
 

@@ -50,6 +50,9 @@ func (b *backend) lease(ctx context.Context) (context.Context, func(), error) {
 	if _, ok := leases.FromContext(ctx); ok {
 		return ctx, func() {}, nil
 	}
+	if err := b.clean.touch(); err != nil {
+		return ctx, nil, err
+	}
 	l, err := b.leases.Create(ctx, leases.WithID("operation-"+ids.New()), leases.WithExpiration(7*24*time.Hour),
 		leases.WithLabels(map[string]string{operationLabel: "1"}))
 	if err != nil {

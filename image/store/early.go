@@ -14,7 +14,8 @@ import (
 // its Commit waits for the whole blob otherwise.
 type earlyContent struct {
 	content.Store
-	root string
+	root  string
+	clean *cleanliness
 }
 
 func (e earlyContent) Writer(ctx context.Context, opts ...content.WriterOpt) (content.Writer, error) {
@@ -23,6 +24,9 @@ func (e earlyContent) Writer(ctx context.Context, opts ...content.WriterOpt) (co
 		if err := opt(&o); err != nil {
 			return nil, err
 		}
+	}
+	if err := e.clean.touch(); err != nil {
+		return nil, err
 	}
 	w, err := e.Store.Writer(ctx, opts...)
 	if err != nil {

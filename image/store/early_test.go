@@ -17,7 +17,7 @@ func TestIngestDir(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := earlyContent{base, root}.Writer(context.Background(), content.WithRef("some/ref"))
+	w, err := earlyContent{base, root, newCleanliness(t.TempDir())}.Writer(context.Background(), content.WithRef("some/ref"))
 	if err != nil {
 		t.Fatal(err)
 	}

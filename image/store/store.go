@@ -14,8 +14,10 @@ import (
 	"os"
 	"sync"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shoalhq/shoal/lib/clock"
 	"github.com/shoalhq/shoal/lib/errs"
@@ -33,6 +35,8 @@ type Config struct {
 	Events func(model.Event) // told of every change; may be nil; must not block
 	Clock  clock.Clock       // nil: the machine's
 	Log    *slog.Logger      // nil: nowhere
+	// Fetch brings a blob or manifest of the repository that the name is in, for what was damaged on disk; nil: nobody can.
+	Fetch func(ctx context.Context, name string, into content.Store, desc ocispec.Descriptor) error
 }
 
 // Store is an image store. It is safe for concurrent use.
@@ -51,7 +55,15 @@ type Store struct {
 	users map[string]string // container → image ID
 
 	unpacking keylock.Set // one unpack of a layer at a time
-	sweeping  sync.Mutex
+	later
+}
+
+// later is the work besides operations.
+type later struct {
+	sweeping   sync.Mutex      // what is in the store is collected, or must not be
+	life       context.Context // ends with Close
+	end        context.CancelFunc
+	background sync.WaitGroup
 }
 
 // New makes a store without touching the disk.
@@ -65,12 +77,15 @@ func New(cfg Config) *Store {
 	if cfg.Events == nil {
 		cfg.Events = func(model.Event) {}
 	}
-	return &Store{cfg: cfg, platform: platforms.Default(), seen: map[key]*described{}, lower: map[string][]string{},
+	life, end := context.WithCancel(context.Background())
+	return &Store{cfg: cfg, later: later{life: life, end: end}, platform: platforms.Default(), seen: map[key]*described{}, lower: map[string][]string{},
 		users: map[string]string{}}
 }
 
 // Close closes the files. Operations that still run fail.
 func (s *Store) Close() error {
+	s.end()
+	s.background.Wait()
 	s.opening.Lock()
 	defer s.opening.Unlock()
 	if s.back == nil {
