@@ -23,10 +23,12 @@ func verbs() []verb {
 		{name: "image", short: "Manage images", group: imageVerbs()},
 		{name: "network", short: "Manage networks", group: networkVerbs()},
 		{name: "registry", short: "Serve images to others", group: registryVerbs()},
+		{name: "socket", short: "Manage scoped sockets: the API for those who shall not be root", group: socketVerbs()},
 		{name: "system", short: "Manage the engine", group: systemVerbs()},
 		{name: "volume", short: "Manage volumes", group: volumeVerbs()},
 
 		{name: "attach", short: "Attach local standard input, output, and error streams to a running container", make: attachCommand},
+		{name: "audit", short: "Show who did what over the API", make: auditCommand},
 		{name: "commit", short: "Create a new image from a container's changes", make: commitCommand},
 		{name: "completion", short: "Write the completion script for a shell", make: completionCommand},
 		{name: "cp", short: "Copy files/folders between a container and the local filesystem", make: cpCommand},

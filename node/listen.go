@@ -40,7 +40,7 @@ func listen(c config.API, log *slog.Logger) (ls []net.Listener, err error) {
 		case "tcp":
 			more, err = one(listenTCP(addr, c, log))
 		case "fd":
-			more, err = activated()
+			more, err = activated(c, log)
 		default:
 			err = errs.New(errs.Invalid, "listen on %q: %s is not offered; want unix, tcp or fd", host, proto)
 		}
@@ -59,7 +59,7 @@ func one(l net.Listener, err error) ([]net.Listener, error) {
 	return []net.Listener{l}, nil
 }
 
-func activated() ([]net.Listener, error) {
+func activated(c config.API, log *slog.Logger) ([]net.Listener, error) {
 	ls, err := activation.Listeners()
 	if err != nil {
 		return nil, errs.Wrap(err, "take over the sockets of systemd")
@@ -68,7 +68,26 @@ func activated() ([]net.Listener, error) {
 	if len(ls) == 0 {
 		return nil, errs.New(errs.Invalid, "fd:// is for socket activation, but systemd handed over no socket; start shoald by its socket unit or use unix://")
 	}
-	return ls, nil
+	return guardActivated(ls, c, log)
+}
+
+// guardActivated gives TCP sockets of systemd the TLS that tcp:// addresses have, or refuses them for the same reason.
+func guardActivated(ls []net.Listener, c config.API, log *slog.Logger) (out []net.Listener, err error) {
+	for i, l := range ls {
+		if _, tcp := l.Addr().(*net.TCPAddr); tcp {
+			if err = c.CheckTCP("the socket " + l.Addr().String() + " of systemd"); err == nil {
+				l, err = secure(l, c, log)
+			}
+			if err != nil {
+				for _, rest := range ls[i:] {
+					rest.Close()
+				}
+				return out, err
+			}
+		}
+		out = append(out, l)
+	}
+	return out, nil
 }
 
 func compact(ls []net.Listener) (kept []net.Listener) {
@@ -131,17 +150,27 @@ func listenTCP(addr string, c config.API, log *slog.Logger) (net.Listener, error
 	if err != nil {
 		return nil, errs.Wrap(err, "listen on tcp://%s", addr)
 	}
+	out, err := secure(l, c, log)
+	if err != nil {
+		l.Close()
+	}
+	return out, err
+}
+
+// secure puts TLS before a TCP listener as it is configured, and warns loudly of what is open.
+func secure(l net.Listener, c config.API, log *slog.Logger) (net.Listener, error) {
+	const open = "EVERYBODY WHO REACHES THIS ADDRESS IS ROOT ON THIS MACHINE: "
+	addr := "tcp://" + l.Addr().String()
 	if !c.TLS {
-		log.Warn("EVERYBODY WHO REACHES THIS ADDRESS IS ROOT ON THIS MACHINE: the API is served without client certificates", "address", "tcp://"+addr)
+		log.Warn(open+"the API is served without client certificates", "address", addr)
 		return l, nil
 	}
 	cfg, err := tlsConfig(c)
 	if err != nil {
-		l.Close()
 		return nil, err
 	}
 	if !c.TLSVerify {
-		log.Warn("EVERYBODY WHO REACHES THIS ADDRESS IS ROOT ON THIS MACHINE: clients need no certificate; use --tlsverify", "address", "tcp://"+addr)
+		log.Warn(open+"clients need no certificate; use --tlsverify", "address", addr)
 	}
 	return tls.NewListener(l, cfg), nil
 }

@@ -44,7 +44,7 @@ type Node struct {
 	networks *network.Manager
 	tasks    *task.Manager
 	engine   *engine.Engine
-	api      *server.Server
+	front    front
 	registry *imageRegistry // nil: not served
 }
 
@@ -153,11 +153,7 @@ func (n *Node) build(ctx context.Context) error {
 			return err
 		}
 	}
-	n.api = server.New(server.Config{Version: version.Version, Experimental: cfg.Daemon.Experimental, Log: n.log, Backends: n.backends()})
-	n.api.Handle("GET /shoal/doctor", n.serveDoctor)
-	n.api.Handle("GET /shoal/ports", n.servePorts)
-	n.api.Handle("POST /shoal/containers/{name}/ports", n.serveUpdatePorts)
-	return nil
+	return n.openFront(cfg, plugins)
 }
 
 func imageDriver(name string) string {
@@ -232,7 +228,7 @@ func (n *Node) serve(ls []net.Listener) <-chan error {
 	var wg sync.WaitGroup
 	errc := make(chan error, len(ls))
 	for _, l := range ls {
-		wg.Go(func() { errc <- n.api.Serve(l) })
+		wg.Go(func() { errc <- n.front.api.Serve(l) })
 	}
 	go func() {
 		wg.Wait()
@@ -278,11 +274,12 @@ func (n *Node) reload() {
 func (n *Node) shutdown(timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout+5*time.Second)
 	defer cancel()
-	err := n.api.Shutdown(ctx)
+	n.front.sockets.shutdown(ctx)
+	err := n.front.api.Shutdown(ctx)
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = nil // requests that did not end were cut off
 	}
-	return errors.Join(err, n.registry.close(ctx), n.engine.Close(ctx), n.networks.Close(), n.images.Close())
+	return errors.Join(err, n.registry.close(ctx), n.engine.Close(ctx), n.networks.Close(), n.images.Close(), n.front.audit.Close())
 }
 
 func closeListeners(ls []net.Listener) {

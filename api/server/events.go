@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shoalhq/shoal/api/access"
 	"github.com/shoalhq/shoal/api/convert"
 	"github.com/shoalhq/shoal/api/types"
 	"github.com/shoalhq/shoal/lib/errs"
@@ -56,7 +57,7 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request, v types.Version)
 	mediaType, sequence := eventType(r, v)
 	w.Header().Set("Content-Type", mediaType)
 	w.WriteHeader(http.StatusOK)
-	out := &eventWriter{w: w, v: v, filters: f, until: until, sequence: sequence}
+	out := &eventWriter{w: w, v: v, filters: f, until: until, sequence: sequence, scope: s.cfg.Guard.Scope}
 	if err := out.write(past); err != nil {
 		return err
 	}
@@ -108,11 +109,19 @@ type eventWriter struct {
 	filters  model.Filters
 	until    time.Time
 	sequence bool // RFC 7464: each message starts with a record separator
+	scope    *access.Scope
 }
 
 func (o *eventWriter) write(list []model.Event) error {
 	for i := range list {
 		e := &list[i]
+		if o.scope != nil {
+			seen, ok := o.scope.Event(*e)
+			if !ok {
+				continue
+			}
+			e = &seen
+		}
 		if !matchEvent(e, o.filters) || !o.until.IsZero() && e.Time.After(o.until) {
 			continue
 		}

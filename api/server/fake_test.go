@@ -55,11 +55,15 @@ func serve(t *testing.T, f *fake, opts ...moby.Opt) (*moby.Client, string) {
 	return c, path
 }
 
+func (f *fake) backends() Backends {
+	return Backends{Containers: f, Life: f, Streams: f, Files: f, Execs: f, Images: fakeImages{f},
+		Transfer: fakeImages{f}, Networks: fakeNetworks{f}, Volumes: fakeVolumes{f}, System: f, Events: f.bus}
+}
+
 // listen starts a server for the fake on a unix socket.
 func listen(t testing.TB, f *fake) string {
 	t.Helper()
-	srv := New(Config{Version: "0.0-test", Backends: Backends{Containers: f, Life: f, Streams: f, Files: f, Execs: f, Images: fakeImages{f},
-		Transfer: fakeImages{f}, Networks: fakeNetworks{f}, Volumes: fakeVolumes{f}, System: f, Events: f.bus}})
+	srv := New(Config{Version: "0.0-test", Backends: f.backends()})
 	path := filepath.Join(t.TempDir(), "s.sock")
 	l, err := net.Listen("unix", path)
 	if err != nil {

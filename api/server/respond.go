@@ -19,6 +19,7 @@ func (s *Server) fail(w *response, r *http.Request, err error) {
 		}
 		return
 	}
+	w.failure = err.Error()
 	status := errs.HTTPStatus(err)
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {

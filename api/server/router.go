@@ -22,10 +22,13 @@ type versionKey struct{}
 
 // handle registers a route by a ServeMux pattern without version prefix.
 func (s *Server) handle(pattern string, h handler) {
-	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+	s.patterns = append(s.patterns, pattern)
+	s.mux.HandleFunc(pattern, func(rw http.ResponseWriter, r *http.Request) {
 		v, _ := r.Context().Value(versionKey{}).(types.Version)
-		if err := h(w, r, v); err != nil {
-			s.fail(w.(*response), r, err)
+		w := rw.(*response)
+		err := s.guarded(pattern, w, r, func(w *response, r *http.Request) error { return h(w, r, v) })
+		if err != nil {
+			s.fail(w, r, err)
 		}
 	})
 }
@@ -117,22 +120,33 @@ type response struct {
 	status   int
 	bytes    int64
 	hijacked bool
+	begin    func(status int, failure string) // told when the answer begins; may be nil
+	failure  string                           // what the answer says went wrong
+}
+
+// start notes that the answer begins.
+func (w *response) start(status int) {
+	if w.begun() {
+		return
+	}
+	w.status = status
+	if w.begin != nil {
+		w.begin(status, w.failure)
+	}
 }
 
 func (w *response) begun() bool { return w.status != 0 || w.hijacked }
 
 // WriteHeader begins the answer.
 func (w *response) WriteHeader(status int) {
-	if w.status == 0 && status >= 200 {
-		w.status = status
+	if status >= 200 || status == http.StatusSwitchingProtocols {
+		w.start(status)
 	}
 	w.ResponseWriter.WriteHeader(status)
 }
 
 func (w *response) Write(p []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.start(http.StatusOK)
 	n, err := w.ResponseWriter.Write(p)
 	w.bytes += int64(n)
 	return n, err
@@ -140,9 +154,7 @@ func (w *response) Write(p []byte) (int, error) {
 
 // ReadFrom lets the kernel copy where net/http can.
 func (w *response) ReadFrom(r io.Reader) (int64, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.start(http.StatusOK)
 	n, err := io.Copy(w.ResponseWriter, r)
 	w.bytes += n
 	return n, err
@@ -150,9 +162,7 @@ func (w *response) ReadFrom(r io.Reader) (int64, error) {
 
 // Flush sends what is buffered.
 func (w *response) Flush() {
-	if w.status == 0 {
-		w.status = http.StatusOK
-	}
+	w.start(http.StatusOK)
 	if f, ok := w.ResponseWriter.(http.Flusher); ok {
 		f.Flush()
 	}
@@ -162,6 +172,7 @@ func (w *response) Flush() {
 func (w *response) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	conn, buf, err := http.NewResponseController(w.ResponseWriter).Hijack()
 	if err == nil {
+		w.start(http.StatusSwitchingProtocols)
 		w.hijacked = true
 	}
 	return conn, buf, err

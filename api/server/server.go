@@ -21,21 +21,24 @@ type Config struct {
 	Experimental bool
 	SwarmState   func() string // "inactive", "active/manager", ...; nil is inactive
 	Clock        clock.Clock   // nil is the machine's
-	Log          *slog.Logger  // nil discards
+	Guard        Guard
+	Log          *slog.Logger // nil discards
 }
 
 // Server answers API requests. Make it with New.
 type Server struct {
-	b       Backends
-	cfg     Config
-	clock   clock.Clock
-	log     *slog.Logger
-	mux     *http.ServeMux
-	http    *http.Server
-	closing chan struct{} // closed when shutting down: ends streams
-	base    context.Context
-	cancel  context.CancelFunc
-	taken   takenOver
+	b     Backends
+	cfg   Config
+	clock clock.Clock
+	log   *slog.Logger
+	mux   *http.ServeMux
+	// patterns are the routes as they were registered.
+	patterns []string
+	http     *http.Server
+	closing  chan struct{} // closed when shutting down: ends streams
+	base     context.Context
+	cancel   context.CancelFunc
+	taken    takenOver
 }
 
 // takenOver are the connections that attach and exec took from net/http, which no longer looks after them.
@@ -62,6 +65,7 @@ func New(c Config) *Server {
 		ReadHeaderTimeout: 30 * time.Second,
 		MaxHeaderBytes:    1 << 20,
 		BaseContext:       func(net.Listener) context.Context { return s.base },
+		ConnContext:       connContext,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	s.routes()

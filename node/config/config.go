@@ -45,10 +45,27 @@ type API struct {
 	CACert        string
 	Cert          string
 	Key           string
-	AllowPlainTCP bool     // serve TCP without client certificates although that is root for everybody
-	AuthzPlugins  []string // refused unless empty, until they work
+	AllowPlainTCP bool // serve TCP without client certificates although that is root for everybody
 	MetricsAddr   string
+	Guard         Guard
 }
+
+// Guard is about what stands before the API.
+type Guard struct {
+	AuthzPlugins []string // asked about every request, in order
+	AuditLog     string   // file; "" is off
+	AuditLooks   bool     // requests that change nothing as well
+	AuditSize    int64    // bytes after which a new file is begun
+	AuditFiles   int      // old files that are kept
+	SocketMounts string   // what happens to containers that mount the engine's socket: WarnMounts, ForbidMounts, AllowMounts
+}
+
+// The policies about mounts of the engine's own socket, keys and directories.
+const (
+	WarnMounts   = "warn"
+	ForbidMounts = "forbid"
+	AllowMounts  = "allow"
+)
 
 // Network is about the networks of the host.
 type Network struct {
@@ -168,7 +185,7 @@ func Default() Config {
 			DataRoot: "/var/lib/shoal", ExecRoot: "/run/shoal", Pidfile: "/run/shoald.pid",
 			ConfigFile: "/etc/shoal/daemon.json", LogLevel: "info", LogFormat: "text", LiveRestore: true, StopTimeout: 15 * time.Second,
 		},
-		API:     API{Group: "shoal"},
+		API:     API{Group: "shoal", Guard: Guard{AuditSize: 10 << 20, AuditFiles: 5, SocketMounts: WarnMounts}},
 		Network: Network{ICC: true, IPForward: true, Publish: Publish{Filter: true, Filter6: true, Masquerade: true, UserlandProxy: true}},
 		Container: Container{
 			LogDriver: "local", LogOpts: map[string]string{}, Ulimits: map[string]Ulimit{}, Runtimes: map[string]Runtime{}, DefaultRuntime: "shoal",

@@ -183,6 +183,22 @@ func setShm(c *Config, v string) (err error) {
 	return err
 }
 
+func setAuditLog(c *Config, v string) error {
+	if !strings.HasPrefix(v, "/") {
+		return fmt.Errorf("want the absolute path of a file, got %q", v)
+	}
+	c.API.Guard.AuditLog = v
+	return nil
+}
+
+func setAuditSize(c *Config, v string) (err error) {
+	c.API.Guard.AuditSize, err = units.RAMInBytes(v)
+	if err == nil && c.API.Guard.AuditSize < 4096 {
+		err = fmt.Errorf("want 4k or more, got %q", v)
+	}
+	return err
+}
+
 func setStopTimeout(c *Config, v string) error {
 	n, err := strconv.Atoi(v)
 	if err != nil || n < -1 {

@@ -273,9 +273,10 @@ func (c *Config) check() error {
 		return errs.New(errs.Invalid, "--ip6tables=false is not offered alone: IPv4 and IPv6 are in one table of the packet filter, and without it containers would be reachable over IPv6; leave it out, or use --iptables=false for both")
 	}
 	for _, h := range a.Hosts {
-		if strings.HasPrefix(h, "tcp://") && !a.TLSVerify && !a.AllowPlainTCP {
-			return errs.New(errs.Forbidden, "%s without client certificates would make everybody who reaches it root on this machine; "+
-				"use --tlsverify with --tlscacert, --tlscert and --tlskey, or --allow-plain-tcp if the network is yours alone", h)
+		if strings.HasPrefix(h, "tcp://") {
+			if err := a.CheckTCP(h); err != nil {
+				return err
+			}
 		}
 	}
 	for _, dir := range []string{c.Daemon.DataRoot, c.Daemon.ExecRoot} {
@@ -287,4 +288,13 @@ func (c *Config) check() error {
 		return errs.New(errs.Invalid, "the default runtime %q is not known; add it with --add-runtime %[1]s=/path", c.Container.DefaultRuntime)
 	}
 	return nil
+}
+
+// CheckTCP refuses a TCP address that would be served to everybody, unless that was asked for by name.
+func (a *API) CheckTCP(what string) error {
+	if a.TLSVerify || a.AllowPlainTCP {
+		return nil
+	}
+	return errs.New(errs.Forbidden, "%s without client certificates would make everybody who reaches it root on this machine; "+
+		"use --tlsverify with --tlscacert, --tlscert and --tlskey, or --allow-plain-tcp if the network is yours alone", what)
 }

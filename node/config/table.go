@@ -9,7 +9,7 @@ var options = []option{
 	{flag: "tlscacert", key: "tlscacert", help: "Trust clients whose certificate this CA signed", set: str(func(c *Config) *string { return &c.API.CACert })},
 	{flag: "tlscert", key: "tlscert", help: "The daemon's certificate", set: str(func(c *Config) *string { return &c.API.Cert })},
 	{flag: "tlskey", key: "tlskey", help: "The daemon's key", set: str(func(c *Config) *string { return &c.API.Key })},
-	{flag: "authorization-plugin", key: "authorization-plugins", kind: list, help: "Authorization plug-ins", set: refuse("", "authorization plug-ins are not offered yet, and ignoring one would let everything through")},
+	{flag: "authorization-plugin", key: "authorization-plugins", kind: list, help: "Ask this plug-in about every request and answer; one that does not answer refuses", set: texts(func(c *Config) *[]string { return &c.API.Guard.AuthzPlugins })},
 
 	{flag: "data-root", key: "data-root", help: "Where images, containers and volumes are kept", set: str(func(c *Config) *string { return &c.Daemon.DataRoot })},
 	{flag: "graph", short: "g", key: "graph", help: "Old name of --data-root", set: str(func(c *Config) *string { return &c.Daemon.DataRoot })},
@@ -87,6 +87,11 @@ var options = []option{
 
 	{flag: "shutdown-containers", key: "shutdown-containers", kind: boolean, help: "Stop containers when the daemon is told to end", set: flagBool(func(c *Config) *bool { return &c.Daemon.StopOnExit })},
 	{flag: "allow-plain-tcp", key: "allow-plain-tcp", kind: boolean, help: "Serve tcp:// without client certificates: whoever reaches it is root here", set: flagBool(func(c *Config) *bool { return &c.API.AllowPlainTCP })},
+	{flag: "audit-log", key: "audit-log", help: "Record in this file who changed what over the API", set: setAuditLog},
+	{flag: "audit-reads", key: "audit-reads", kind: boolean, help: "Record requests that change nothing as well", set: flagBool(func(c *Config) *bool { return &c.API.Guard.AuditLooks })},
+	{flag: "audit-max-size", key: "audit-max-size", help: "Size of the audit log's file after which a new one is begun", set: setAuditSize},
+	{flag: "audit-max-file", key: "audit-max-file", help: "Old files of the audit log to keep", set: number(func(c *Config) *int { return &c.API.Guard.AuditFiles })},
+	{flag: "engine-mounts", key: "engine-mounts", help: "Containers that mount this engine's socket, keys or directories: warn, forbid or allow", set: oneOf(func(c *Config) *string { return &c.API.Guard.SocketMounts }, WarnMounts, ForbidMounts, AllowMounts)},
 	{flag: "publish-policy", key: "publish-policy", help: "Who decides about published ports: docker (our rules, as Docker does) or host (the host's input rules; containers see the host's address as the client's)", set: setPublishPolicy},
 	{flag: "default-pids-limit", key: "default-pids-limit", help: "Processes a container may have; 0 is no limit", set: setPidsLimit},
 	{flag: "plugin-dir", key: "plugin-dirs", kind: list, help: "Where plug-ins' files (.sock, .spec, .json) are, instead of Docker's directories", set: texts(func(c *Config) *[]string { return &c.Plugins.Dirs })},

@@ -84,6 +84,7 @@ var steps = []step{
 		o.run("volume", "restore", "-i", archive, "restored")
 		o.run("volume", "clone", "source", "clone")
 	}},
+	{"socket", func(o *ordeal) { o.run("socket", "create", "--read-only", "victim") }},
 	{"run", func(o *ordeal) {
 		o.run("run", "-d", "--name", "victim", "-v", "filled:/etc", "-p", "127.0.0.1:8099:80", "--restart", "no", "whoami")
 	}},
@@ -195,6 +196,14 @@ func (o *ordeal) audit(when string, armed bool) {
 				}
 			}
 		}
+	}
+	for _, name := range strings.Fields(o.run("socket", "ls", "-q").Out) {
+		if r := o.run("socket", "rm", name); r.Code != 0 {
+			o.t.Errorf("%s: remove socket %s: %s", when, name, r.Err)
+		}
+	}
+	if es, _ := os.ReadDir(filepath.Join(o.w.Dir, "exec/sockets")); len(es) > 1 { // one is for those on their way
+		o.t.Errorf("%s: sockets left over: %v", when, es)
 	}
 	for _, id := range strings.Fields(o.run("images", "-q", "made").Out) {
 		o.run("rmi", "-f", id)
