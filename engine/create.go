@@ -91,6 +91,9 @@ func (e *Engine) settle(c *model.Container, img model.ImageConfig) (warnings []s
 	if s.Storage.ShmSize < 0 {
 		return nil, invalid("SHM size can not be less than 0: it is %d", s.Storage.ShmSize)
 	}
+	if s.Resources.Memory.OomKillDisable == nil && !e.cfg.Host.CgroupV2 {
+		s.Resources.Memory.OomKillDisable = new(bool) // as Docker shows it
+	}
 	if warnings, err = e.validate(s); err != nil {
 		return nil, err
 	}
@@ -99,6 +102,11 @@ func (e *Engine) settle(c *model.Container, img model.ImageConfig) (warnings []s
 		return nil, err
 	}
 	e.settleEndpoints(c)
+	for _, link := range s.Network.Links {
+		if _, err := e.linked(link); err != nil {
+			return nil, err
+		}
+	}
 	if err := e.resolveMounts(c); err != nil {
 		return nil, err
 	}

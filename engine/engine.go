@@ -95,6 +95,7 @@ func Open(ctx context.Context, cfg Config, ports Ports, defaults Defaults) (*Eng
 	if err != nil {
 		return nil, err
 	}
+	records.Log = cfg.Log
 	e := &Engine{cfg: cfg, ports: ports, records: records}
 	e.index.init()
 	e.execs.byID = map[string]*execution{}

@@ -17,8 +17,11 @@ import (
 	"github.com/shoalhq/shoal/model"
 )
 
-// execKept is how long the record of an ended exec can be inspected.
-const execKept = 5 * time.Minute
+// execKept is how long the record of an ended exec can be inspected, execWaits how long one that was made waits for its start.
+const (
+	execKept  = 5 * time.Minute
+	execWaits = time.Hour
+)
 
 // execTable is the execs of all containers. Records go with their container, or some time after they ended, so that
 // neither polls nor abandoned execs make the daemon grow.
@@ -93,6 +96,7 @@ func (t *execTable) endAll(container string) {
 			continue
 		}
 		if !x.started {
+			x.expire()
 			delete(t.byID, id)
 		} else if x.running {
 			code := 137
@@ -139,6 +143,13 @@ func (e *Engine) ExecCreate(ctx context.Context, ref string, spec model.ExecSpec
 		}
 	}
 	x := &execution{id: ids.New(), container: en.id, spec: spec}
+	x.expire = e.cfg.Clock.AfterFunc(execWaits, func() {
+		e.execs.change(func() {
+			if !x.started {
+				delete(e.execs.byID, x.id)
+			}
+		})
+	})
 	e.execs.add(x)
 	e.publish(c, "exec_create: "+strings.Join(spec.Cmd, " "), map[string]string{"execID": x.id})
 	return x.id, nil
@@ -164,7 +175,11 @@ func (e *Engine) ExecStart(ctx context.Context, id string, opts model.ExecStartO
 		return err
 	}
 	again := false
-	e.execs.change(func() { again, x.started = x.started, true })
+	e.execs.change(func() {
+		if again, x.started = x.started, true; !again {
+			x.expire()
+		}
+	})
 	if again {
 		return errs.New(errs.Conflict, "exec command %s has already been run; create another", ids.Short(id))
 	}
@@ -292,16 +307,18 @@ func (e *Engine) ExecInspect(_ context.Context, id string) (model.Exec, error) {
 
 // execProcess makes the OCI process of an exec: what the container's program has, but for what the exec says itself.
 func (e *Engine) execProcess(ctx context.Context, c *model.Container, x model.ExecSpec) (*specs.Process, error) {
-	root, err := e.overlay(ctx, c)
-	if err != nil {
-		return nil, err
+	users := userDatabase{pid: c.State.Pid}
+	var err error
+	if users.dirs, err = e.overlay(ctx, c); err != nil {
+		e.cfg.Log.Warn("the layers of a running container cannot be found; its users are read from its own view", "container", c.ID, "error", err)
+		users.live = true
 	}
 	name := x.User
 	var groupAdd []string
 	if name == "" {
 		name, groupAdd = c.Spec.Process.User, c.Spec.Security.GroupAdd
 	}
-	who, err := e.lookupUser(ctx, root, name, groupAdd)
+	who, err := e.lookupUser(ctx, users, name, groupAdd)
 	if err != nil {
 		return nil, err
 	}

@@ -64,7 +64,7 @@ func newWorld(t testing.TB) *world {
 func (w *world) open() *Engine {
 	w.t.Helper()
 	e, err := Open(context.Background(), Config{Root: filepath.Join(w.root, "lib"), ExecRoot: w.execRoot(), Hostname: "machine",
-		Host: ocispec.Host{CPUs: 4, LastCap: 40, CgroupDev: true}},
+		Host: ocispec.Host{Size: ocispec.Size{CPUs: 4}, LastCap: 40, CgroupDev: true}},
 		Ports{Images: fakeImages{w}, Networks: fakeNetworks{w}, Volumes: fakeVolumes{w}, Tasks: fakeTasks{w}, RootFS: fakeRoot{w}, Events: w},
 		Defaults{Runtime: "shoal", Runtimes: []string{"shoal", "runc"}})
 	if err != nil {

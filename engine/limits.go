@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/shoalhq/shoal/engine/ocispec"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -18,7 +19,7 @@ func (e *Engine) validateResources(r *model.Resources) (warnings []string, err e
 	if err := validateMemory(&r.Memory); err != nil {
 		return nil, err
 	}
-	if err := validateCPU(&r.CPU, e.cfg.Host.CPUs); err != nil {
+	if err := validateCPU(&r.CPU, e.cfg.Host); err != nil {
 		return nil, err
 	}
 	if w := r.BlockIO.Weight; w != 0 && (w < 10 || w > 1000) {
@@ -88,7 +89,8 @@ func validateMemory(m *model.MemoryResources) error {
 	return nil
 }
 
-func validateCPU(c *model.CPUResources, cpus int) error {
+func validateCPU(c *model.CPUResources, h ocispec.Host) error {
+	cpus := h.CPUs
 	switch {
 	case c.NanoCPUs > 0 && c.Period > 0:
 		return invalid("Conflicting options: Nano CPUs and CPU Period cannot both be set.")
@@ -105,14 +107,14 @@ func validateCPU(c *model.CPUResources, cpus int) error {
 	case c.RealtimeRuntime != 0 && c.RealtimePeriod != 0 && c.RealtimeRuntime > c.RealtimePeriod:
 		return invalid("cpu real-time runtime cannot be higher than cpu real-time period")
 	}
-	if err := validateCPUSet("cpus", c.CpusetCpus, cpus); err != nil {
+	if err := validateCPUSet("cpus", "CPUs", c.CpusetCpus, cpus); err != nil {
 		return err
 	}
-	return validateCPUSet("mems", c.CpusetMems, 0)
+	return validateCPUSet("mems", "memory nodes", c.CpusetMems, h.MemoryNodes)
 }
 
 // validateCPUSet reads "0-2,4"; limit 0 does not check the numbers.
-func validateCPUSet(what, set string, limit int) error {
+func validateCPUSet(what, long, set string, limit int) error {
 	if set == "" {
 		return nil
 	}
@@ -127,7 +129,7 @@ func validateCPUSet(what, set string, limit int) error {
 			return invalid("Invalid value %s for cpuset %s: want numbers and ranges, such as 0-2,4", set, what)
 		}
 		if limit > 0 && int(last) >= limit {
-			return invalid("Requested CPUs are not available - requested %s, available: 0-%d", set, limit-1)
+			return invalid("Requested %s are not available - requested %s, available: 0-%d", long, set, limit-1)
 		}
 	}
 	return nil

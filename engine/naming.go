@@ -90,19 +90,25 @@ func (e *Engine) links(c *model.Container) map[string][]string {
 // checkLinks refuses links with what is not there or does not run.
 func (e *Engine) checkLinks(c *model.Container) error {
 	for _, link := range c.Spec.Network.Links {
-		name, alias, has := strings.Cut(link, ":")
-		if name == "" || has && alias == "" {
-			return invalid("bad format for links: %s; want NAME[:ALIAS]", link)
-		}
-		other, err := e.find(name)
+		other, err := e.linked(link)
 		if err != nil {
-			return errs.As(errs.Invalid, errs.Wrap(err, "could not get container for %s", name))
+			return err
 		}
-		if other.running() == nil {
+		if _, alias, _ := strings.Cut(link, ":"); other.running() == nil {
 			return errs.New(errs.Conflict, "Cannot link to a non running container: /%s AS /%s/%s", other.get().Name, c.Name, alias)
 		}
 	}
 	return nil
+}
+
+// linked finds the container that a link "NAME[:ALIAS]" names.
+func (e *Engine) linked(link string) (*entry, error) {
+	name, alias, has := strings.Cut(link, ":")
+	if name == "" || has && alias == "" {
+		return nil, invalid("bad format for links: %s; want NAME[:ALIAS]", link)
+	}
+	other, err := e.find(name)
+	return other, errs.As(errs.Invalid, errs.Wrap(err, "could not get container for %s", name))
 }
 
 // driverOf names an endpoint's network driver for events.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -75,7 +76,7 @@ func (e *Engine) plan(ctx context.Context, c *model.Container, undo func(func())
 	if err != nil {
 		return nil, err
 	}
-	who, err := e.lookupUser(ctx, root, c.Spec.Process.User, c.Spec.Security.GroupAdd)
+	who, err := e.lookupUser(ctx, userDatabase{dirs: root}, c.Spec.Process.User, c.Spec.Security.GroupAdd)
 	if err != nil {
 		return nil, err
 	}
@@ -318,8 +319,15 @@ func withFilesOf(c *model.Container, e *Engine, id string) *model.Container {
 // passwdLimit bounds what is read of a container's user database.
 const passwdLimit = 4 << 20
 
+// userDatabase says where a container's /etc/passwd and /etc/group are read: in its layers, or live in what its process sees.
+type userDatabase struct {
+	dirs model.OverlayDirs
+	pid  int
+	live bool
+}
+
 // lookupUser finds the numbers behind the container's user in its own /etc/passwd and /etc/group.
-func (e *Engine) lookupUser(ctx context.Context, root model.OverlayDirs, name string, groupAdd []string) (ocispec.User, error) {
+func (e *Engine) lookupUser(ctx context.Context, root userDatabase, name string, groupAdd []string) (ocispec.User, error) {
 	passwd, err := e.readDatabase(ctx, root, "/etc/passwd")
 	if err != nil {
 		return ocispec.User{}, err
@@ -374,10 +382,28 @@ func checkIDs(name string, ids []int) error {
 	return nil
 }
 
-func (e *Engine) readDatabase(ctx context.Context, root model.OverlayDirs, path string) ([]byte, error) {
-	data, err := e.ports.RootFS.ReadFile(ctx, root, path, passwdLimit)
+func (e *Engine) readDatabase(ctx context.Context, from userDatabase, path string) ([]byte, error) {
+	read := func() ([]byte, error) { return e.ports.RootFS.ReadFile(ctx, from.dirs, path, passwdLimit) }
+	if from.live {
+		read = func() ([]byte, error) { return e.readLive(ctx, from.pid, path) }
+	}
+	data, err := read()
 	if errs.Is(err, errs.NotFound) || errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	return data, errs.Wrap(err, "read the container's %s", path)
+}
+
+// readLive reads a regular file as a container's process sees it.
+func (e *Engine) readLive(ctx context.Context, pid int, path string) ([]byte, error) {
+	archive, _, err := e.ports.RootFS.CopyFrom(ctx, RootView{Pid: pid}, path)
+	if err != nil {
+		return nil, err
+	}
+	defer archive.Close()
+	r := tar.NewReader(archive)
+	if h, err := r.Next(); err != nil || h.Typeflag != tar.TypeReg {
+		return nil, err // a link is nothing that a user database is
+	}
+	return io.ReadAll(io.LimitReader(r, passwdLimit))
 }

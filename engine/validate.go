@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/moby/sys/signal"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/shoalhq/shoal/engine/ocispec"
 	"github.com/shoalhq/shoal/lib/errs"
@@ -292,6 +293,13 @@ func (e *Engine) validateHost(s *model.ContainerSpec) error {
 	sec, _ := ocispec.ParseSecurity(s.Security.Options)
 	if err := e.checkSecurityModules(sec); err != nil {
 		return err
+	}
+	switch sec.Seccomp {
+	case "", "unconfined", "builtin":
+	default: // better told now than at every start
+		if _, err := e.cfg.Seccomp.Load(sec.Seccomp, &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}, Linux: &specs.Linux{}}); err != nil {
+			return errs.As(errs.Invalid, errs.Wrap(err, "invalid --security-opt seccomp: want unconfined, builtin or a profile in JSON"))
+		}
 	}
 	if parent := s.Resources.CgroupParent; strings.HasSuffix(parent, ".slice") || slices.Contains(strings.Split(parent, "/"), "..") {
 		return invalid("invalid cgroup parent %q: want a path such as /mygroup, without .. and not a systemd slice", parent)

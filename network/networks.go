@@ -376,8 +376,15 @@ func (m *Manager) Create(ctx context.Context, spec model.NetworkSpec) (model.Net
 	if spec.IPAM.Driver == "" {
 		spec.IPAM.Driver = "default"
 	}
+	if spec.Scope != "" && spec.Scope != model.ScopeLocal || spec.Ingress {
+		return model.Network{}, errs.New(errs.Forbidden, "network %s: a network of more than this node (scope %q, ingress %t) needs a cluster; make this node a manager with `swarm init` first",
+			spec.Name, spec.Scope, spec.Ingress)
+	}
 	spec.Scope = model.ScopeLocal
 	spec.Options = withDefaults(spec.Options, m.cfg.Defaults.Options[spec.Driver])
+	if n := (model.Network{NetworkSpec: spec}); n.Predefined() {
+		return model.Network{}, errs.New(errs.Forbidden, "operation is not permitted on predefined %s network: every host has it; choose another name", spec.Name)
+	}
 	if err := m.checkSpec(&spec); err != nil {
 		return model.Network{}, err
 	}

@@ -19,6 +19,7 @@ type options struct {
 	prefix       string // of the interfaces' names in containers
 	gw4, gw6     gatewayMode
 	snat4, snat6 netip.Addr
+	unknown      []string // keys that nothing here reads
 }
 
 // bridgeOptions reads the options that the bridge driver knows and refuses values it cannot honour. Unknown keys are
@@ -59,6 +60,8 @@ func bridgeOptions(spec *model.NetworkSpec) (options, error) {
 			o.snat6, err = netip.ParseAddr(v)
 		case model.OptBridgeTrusted:
 			err = errs.New(errs.Unsupported, "this option is not known here yet")
+		default:
+			o.unknown = append(o.unknown, key)
 		}
 		if errs.Is(err, errs.Unsupported) {
 			return o, errs.Wrap(err, "network %s: option %s=%s", spec.Name, key, v)
@@ -68,6 +71,22 @@ func bridgeOptions(spec *model.NetworkSpec) (options, error) {
 		}
 	}
 	return o, nil
+}
+
+// UnknownOptions lists the driver options of a network that nothing here reads. They are kept, as Docker keeps them.
+func UnknownOptions(spec *model.NetworkSpec) (unknown []string) {
+	if spec.Driver == model.DriverBridge {
+		o, _ := bridgeOptions(spec)
+		unknown = o.unknown
+	} else {
+		for key := range spec.Options {
+			if !slices.Contains([]string{model.OptMacvlanMode, model.OptIPvlanMode, model.OptIPvlanFlag, model.OptParent, model.OptMTU, model.OptIfacePrefix}, key) {
+				unknown = append(unknown, key)
+			}
+		}
+	}
+	slices.Sort(unknown)
+	return unknown
 }
 
 // gatewayMode is how one address family of a bridge network meets the world.

@@ -85,7 +85,7 @@ func engineDefaults(cfg *config.Config) (engine.Defaults, error) {
 // specHost is what the machine can do, as far as a container's configuration depends on it.
 func specHost() ocispec.Host {
 	f := readHostFacts()
-	h := ocispec.Host{CgroupV2: f.cgroupVersion == "2", AppArmor: appArmorActive(), Arch: goruntime.GOARCH, CPUs: goruntime.NumCPU(),
+	h := ocispec.Host{CgroupV2: f.cgroupVersion == "2", AppArmor: appArmorActive(), Arch: goruntime.GOARCH, Size: ocispec.Size{CPUs: goruntime.NumCPU(), MemoryNodes: memoryNodes()},
 		CgroupDev: exists("/proc/self/ns/cgroup"), Seccomp: exists("/proc/sys/kernel/seccomp/actions_avail")}
 	last, _ := os.ReadFile("/proc/sys/kernel/cap_last_cap")
 	h.LastCap, _ = strconv.Atoi(strings.TrimSpace(string(last)))
@@ -150,4 +150,18 @@ func (n *Node) warnings() (ws []string) {
 		ws = append(ws, "WARNING: IPv4 forwarding is disabled: containers reach nothing outside; set net.ipv4.ip_forward=1")
 	}
 	return ws
+}
+
+// memoryNodes is one more than the highest number of a NUMA node with memory, 0 where the kernel does not tell.
+func memoryNodes() int {
+	data, err := os.ReadFile("/sys/devices/system/node/has_memory")
+	if err != nil {
+		return 0
+	}
+	text := strings.TrimSpace(string(data)) // such as 0-1,3
+	last, err := strconv.Atoi(text[strings.LastIndexAny(text, ",-")+1:])
+	if err != nil {
+		return 0
+	}
+	return last + 1
 }

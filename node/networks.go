@@ -2,7 +2,9 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/shoalhq/shoal/api/server"
@@ -149,7 +151,10 @@ func (a apiNetworks) Inspect(ctx context.Context, ref string) (server.NetworkVie
 
 func (a apiNetworks) Create(ctx context.Context, s model.NetworkSpec) (id, warning string, err error) {
 	n, err := a.networks.Create(ctx, s)
-	return n.ID, "", err
+	if unknown := network.UnknownOptions(&n.NetworkSpec); err == nil && len(unknown) > 0 {
+		warning = fmt.Sprintf("driver options without effect: the driver %s does not know %s", n.Driver, strings.Join(unknown, ", "))
+	}
+	return n.ID, warning, err
 }
 
 func (a apiNetworks) Remove(ctx context.Context, ref string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -109,8 +110,8 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 	h := a.host
 	v1 := h.cgroupVersion == "1"
 	info := system.Info{
-		ID: a.id, Name: a.hostname, Driver: a.driver(ctx), Images: a.images(ctx), Labels: c.Daemon.Labels,
-		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "none"}, Log: a.logs},
+		ID: a.id, Name: a.hostname, Driver: a.driver(ctx), Images: a.images(ctx), Labels: append([]string{}, c.Daemon.Labels...),
+		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: a.logs},
 		MemoryLimit: h.controllers["memory"], SwapLimit: !v1 || exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"),
 		CPUCfsPeriod: h.controllers["cpu"], CPUCfsQuota: h.controllers["cpu"], CPUShares: h.controllers["cpu"], CPUSet: h.controllers["cpuset"],
 		PidsLimit: h.controllers["pids"], OomKillDisable: v1 && h.controllers["memory"],
@@ -125,7 +126,7 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 		Swarm:           swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
 		CDISpecDirs:     cdiSpecDirs(&c),
-		RegistryConfig:  &registry.ServiceConfig{IndexConfigs: map[string]*registry.IndexInfo{}},
+		RegistryConfig:  registries(&c),
 		Warnings:        append(a.warnings(), c.Warnings...),
 	}
 	info.SecurityOptions = a.security()
@@ -140,6 +141,26 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 		info.DefaultAddressPools = append(info.DefaultAddressPools, system.NetworkAddressPool{Base: p.Base, Size: p.Size})
 	}
 	return info, nil
+}
+
+// registries tells how registries are spoken to, in Docker's shape.
+func registries(c *config.Config) *registry.ServiceConfig {
+	mirrors := []string{}
+	for _, m := range c.Registry.Mirrors {
+		if !strings.Contains(m, "=") { // those of other registries than Docker Hub have no place here
+			mirrors = append(mirrors, m)
+		}
+	}
+	out := &registry.ServiceConfig{Mirrors: mirrors, IndexConfigs: map[string]*registry.IndexInfo{
+		"docker.io": {Name: "docker.io", Mirrors: mirrors, Secure: true, Official: true}}}
+	for _, name := range append([]string{"127.0.0.0/8", "::1/128"}, c.Registry.Insecure...) {
+		if p, err := netip.ParsePrefix(name); err == nil {
+			out.InsecureRegistryCIDRs = append(out.InsecureRegistryCIDRs, p)
+		} else {
+			out.IndexConfigs[name] = &registry.IndexInfo{Name: name, Mirrors: []string{}}
+		}
+	}
+	return out
 }
 
 func (a *about) security() (options []string) {

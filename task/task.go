@@ -187,6 +187,9 @@ func (t *Task) dial(ctx context.Context) (*net.UnixConn, error) {
 	return c.(*net.UnixConn), nil
 }
 
+// answerTimeout is how long a supervisor may take to answer. The longest it does before an answer is to start an exec.
+const answerTimeout = 30 * time.Second
+
 // open sends one request and reads its answer, not one byte more; the connection may go on as a stream.
 func (t *Task) open(ctx context.Context, q spec.Request) (*net.UnixConn, spec.Response, error) {
 	var a spec.Response
@@ -194,8 +197,8 @@ func (t *Task) open(ctx context.Context, q spec.Request) (*net.UnixConn, spec.Re
 	if err != nil {
 		return nil, a, err
 	}
+	c.SetDeadline(time.Now().Add(answerTimeout)) // a supervisor that hangs must not hold its callers for ever
 	stop := context.AfterFunc(ctx, func() { c.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
 	data, err := json.Marshal(q)
 	if err == nil {
 		_, err = c.Write(append(data, '\n'))
@@ -208,14 +211,22 @@ func (t *Task) open(ctx context.Context, q spec.Request) (*net.UnixConn, spec.Re
 		err = json.Unmarshal(line, &a)
 	}
 	if err != nil {
+		stop()
 		c.Close()
 		if ctx.Err() != nil {
 			err = ctx.Err()
+		} else if errors.Is(err, os.ErrDeadlineExceeded) {
+			err = errs.New(errs.Unavailable, "no answer within %s: is it stopped, or the machine overloaded?", answerTimeout)
 		} else if errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET) || errors.Is(err, unix.EPIPE) {
 			return nil, a, errs.New(errs.Conflict, "container %s is not running: it ended meanwhile", t.id)
 		}
 		return nil, a, errs.Wrap(err, "ask the supervisor of container %s for %s", t.id, q.Op)
 	}
+	if !stop() {
+		c.Close()
+		return nil, a, ctx.Err()
+	}
+	c.SetDeadline(time.Time{}) // from here on it may be a stream
 	if a.Error != "" {
 		c.Close()
 		err = errs.New(errs.Kind(a.ErrorKind), "%s", a.Error)

@@ -24,6 +24,12 @@ func Inspect(view *model.ContainerView, v types.Version) any {
 		NetworkSettings: &container.NetworkSettings{SandboxID: c.Network.SandboxID, SandboxKey: c.Network.SandboxKey,
 			Ports: ports(c), Networks: endpoints(c)},
 	}
+	if r.HostConfig.LogConfig.Config == nil {
+		r.HostConfig.LogConfig.Config = map[string]string{}
+	}
+	if r.Config.Labels == nil {
+		r.Config.Labels = map[string]string{}
+	}
 	if r.HostConfig.Runtime == "" {
 		r.HostConfig.Runtime = c.Runtime.Name
 	}

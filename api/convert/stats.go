@@ -14,7 +14,7 @@ func Stats(id, name string, now, before *model.Stats, v types.Version) container
 		MemoryStats: container.MemoryStats{Usage: now.Memory.Usage, MaxUsage: now.Memory.MaxUsage, Stats: now.Memory.Stats,
 			Failcnt: now.Memory.FailCount, Limit: now.Memory.Limit},
 		PidsStats:  container.PidsStats{Current: now.Pids.Current, Limit: now.Pids.Limit},
-		BlkioStats: blkioStats(now.BlkIO),
+		BlkioStats: blkioStats(now.BlkIO, now.CPU.Total > 0),
 	}
 	if v >= 52 {
 		out.OSType = "linux"
@@ -45,7 +45,7 @@ func cpuStats(c *model.CPUStats, v types.Version) container.CPUStats {
 }
 
 // blkioStats takes the lists by the kernel's names, with or without the prefix "blkio.".
-func blkioStats(b model.BlkIOStats) container.BlkioStats {
+func blkioStats(b model.BlkIOStats, running bool) container.BlkioStats {
 	list := func(names ...string) []container.BlkioStatEntry {
 		for _, n := range names {
 			if in, ok := b[n]; ok {
@@ -53,6 +53,9 @@ func blkioStats(b model.BlkIOStats) container.BlkioStats {
 					return container.BlkioStatEntry{Major: e.Major, Minor: e.Minor, Op: e.Op, Value: e.Value}
 				})
 			}
+		}
+		if running {
+			return []container.BlkioStatEntry{} // null would break scripts that loop over it
 		}
 		return nil
 	}

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
+	"time"
 
 	"github.com/moby/moby/api/types/common"
 
@@ -28,6 +30,7 @@ func (s *Server) fail(w *response, r *http.Request, err error) {
 	if status >= 500 && status != http.StatusNotImplemented && status != http.StatusServiceUnavailable && r.Context().Err() == nil {
 		s.log.Error("a request failed", "method", r.Method, "path", r.URL.Path, "error", err)
 	}
+	readRest(w, r)
 	h := w.Header()
 	h.Del("Content-Length")
 	if status == http.StatusNotModified {
@@ -35,6 +38,22 @@ func (s *Server) fail(w *response, r *http.Request, err error) {
 		return
 	}
 	writeJSON(w, status, common.ErrorResponse{Message: err.Error()})
+}
+
+// A client that is still sending an archive when it is refused would see a broken pipe in place of the reason, so what it
+// sends is read for a while.
+const (
+	restLimit = 256 << 20
+	restTime  = 2 * time.Second
+)
+
+func readRest(w *response, r *http.Request) {
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 || r.Header.Get("Expect") != "" {
+		return
+	}
+	if http.NewResponseController(w).SetReadDeadline(time.Now().Add(restTime)) == nil {
+		io.CopyN(io.Discard, r.Body, restLimit)
+	}
 }
 
 // writeJSON answers with a JSON document.

@@ -33,6 +33,9 @@ func (s *Server) unsupportedRoutes() {
 	s.handle("GET /plugins", func(w http.ResponseWriter, _ *http.Request, _ types.Version) error {
 		return writeJSON(w, http.StatusOK, []string{})
 	})
+	s.handle("GET /plugins/{name}/json", func(_ http.ResponseWriter, r *http.Request, _ types.Version) error {
+		return errs.New(errs.NotFound, "plugin %q not found", r.PathValue("name"))
+	})
 	s.handle("/plugins/", answer(errs.New(errs.Unsupported, "plug-ins are not supported yet")))
 	for _, p := range []string{"/containers/{name}/checkpoints", "/containers/{name}/checkpoints/"} {
 		s.handle(p, answer(errs.New(errs.Unsupported, "checkpoints are not supported yet")))

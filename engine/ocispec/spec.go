@@ -15,16 +15,22 @@ import (
 	"github.com/shoalhq/shoal/model"
 )
 
+// Size is how large the machine is.
+type Size struct {
+	CPUs        int
+	MemoryNodes int // one more than the highest number of a NUMA node with memory; 0 is not known
+}
+
 // Host is what the machine can do.
 type Host struct {
+	Size
 	CgroupV2  bool
 	AppArmor  bool
 	SELinux   bool
 	Seccomp   bool
-	LastCap   int    // number of the newest capability that the kernel knows
-	Caps      uint64 // the capabilities that the daemon itself has, by number, and so can give; 0 is all
-	Arch      string // Go's name
-	CPUs      int
+	LastCap   int      // number of the newest capability that the kernel knows
+	Caps      uint64   // the capabilities that the daemon itself has, by number, and so can give; 0 is all
+	Arch      string   // Go's name
 	Thermal   []string // directories with thermal throttling counters, which are masked
 	Profile   string   // AppArmor profile that containers get
 	CgroupDev bool     // the cgroup namespace is available

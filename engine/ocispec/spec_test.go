@@ -29,7 +29,7 @@ func container() *model.Container {
 
 func build(t *testing.T, c *model.Container, change ...func(*Input)) *specs.Spec {
 	t.Helper()
-	host := Host{Seccomp: true, LastCap: 40, CPUs: 4, CgroupDev: true, RRO: true}
+	host := Host{Seccomp: true, LastCap: 40, Size: Size{CPUs: 4}, CgroupDev: true, RRO: true}
 	mounts, err := Mounts(MountInput{Container: c, Host: host, Shm: Shm{Size: 64 << 20}, Files: true,
 		Volumes: map[string]model.VolumeMount{"/data": {Type: "bind", Source: "/volumes/data/_data"}}})
 	if err != nil {

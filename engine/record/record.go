@@ -22,6 +22,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -57,6 +58,8 @@ type Store struct {
 	dir     string // ROOT/containers
 	damaged string // ROOT/damaged
 	run     string // EXECROOT/containers
+	// Log is told what Load repairs by itself.
+	Log     *slog.Logger
 	names   string // EXECROOT/names
 	blank   chan string
 	filling sync.Mutex // one goroutine makes blanks at a time
@@ -82,7 +85,7 @@ type stateRecord struct {
 
 // Open makes the directories.
 func Open(root, execRoot string) (*Store, error) {
-	s := &Store{dir: filepath.Join(root, "containers"), damaged: filepath.Join(root, "damaged"),
+	s := &Store{Log: slog.Default(), dir: filepath.Join(root, "containers"), damaged: filepath.Join(root, "damaged"),
 		run: filepath.Join(execRoot, "containers"), names: filepath.Join(execRoot, NamesDir), blank: make(chan string, blanksKept)}
 	for _, dir := range []string{s.dir, s.run, s.names} {
 		if err := os.MkdirAll(dir, 0o710); err != nil {
@@ -234,6 +237,8 @@ func (s *Store) readState(c *model.Container) {
 	case errors.Is(err, fs.ErrNotExist):
 		c.State = model.State{Status: model.StatusCreated}
 	default:
+		s.Log.Warn("the state of a container cannot be read; it counts as ended with an exit code that is not known", "container", c.ID,
+			"file", filepath.Join(s.home(c), stateFile), "reason", err)
 		c.State = model.State{Status: model.StatusExited, ExitCode: errs.ExitUnknownRestart, FinishedAt: time.Now().UTC(),
 			Error: "the record of the container's state was lost, for example in a power cut; its exit code is not known"}
 	}
