@@ -139,7 +139,8 @@ func (e *Engine) await(ctx context.Context, w *waiter, timeout time.Duration) bo
 
 // kill sends SIGKILL to everything in the container and waits for its end.
 func (e *Engine) kill(ctx context.Context, en *entry, t Task, w *waiter) error {
-	if err := e.signal(ctx, en, t, sigKill); err != nil && !ended(t) {
+	// Conflict: it ended by itself a moment ago, and its exit is on its way.
+	if err := e.signal(ctx, en, t, sigKill); err != nil && !errs.Is(err, errs.Conflict) && !ended(t) {
 		return errs.Wrap(err, "kill container %s", en.get().Name)
 	}
 	if e.await(ctx, w, killPatience) || ctx.Err() != nil {
