@@ -139,6 +139,7 @@ var table = map[string]Rule{
 	"/session":                            streamed,
 	"/grpc":                               streamed,
 	"GET /plugins":                        look,
+	"GET /plugins/{name}/json":            look,
 	"/plugins/":                           engine,
 	"POST /swarm/init":                    engine,
 	"POST /swarm/join":                    engine,
