@@ -57,6 +57,7 @@ type IPPool struct {
 	Range        netip.Prefix          `json:"range,omitzero"`   // part of Subnet from which addresses are chosen
 	Gateway      netip.Addr            `json:"gateway,omitzero"` // zero: the first address of the subnet
 	AuxAddresses map[string]netip.Addr `json:"auxAddresses,omitempty"`
+	Handle       string                `json:"handle,omitempty"` // what an IPAM plug-in calls it
 }
 
 // IPAM says where a network's addresses come from.

@@ -30,6 +30,8 @@ type AttachRequest struct {
 	Exposed     []model.Port // what the image says it listens on
 	Names       model.NameSpec
 	Sysctls     map[string]string // net.* ones that the container asked for; the runtime sets them
+
+	leases map[string]leased // by key of Endpoints: addresses that IPAM plug-ins gave
 }
 
 // Attachment is what Attach made.
@@ -61,11 +63,14 @@ func (m *Manager) Attach(ctx context.Context, r AttachRequest) (Attachment, erro
 		return Attachment{}, err
 	}
 	u.Add(c.leave)
-	eps, err := m.reserve(c, r)
+	eps, err := m.reserve(ctx, c, r)
 	if err != nil {
 		return Attachment{}, err
 	}
 	u.Add(func() { m.release(c, eps) })
+	if err := m.tellForeign(ctx, c, eps); err != nil {
+		return Attachment{}, err
+	}
 	warnings, err := m.publish(c, eps)
 	if err != nil {
 		return Attachment{}, err
@@ -142,8 +147,16 @@ func (m *Manager) attachment(c *attached) Attachment {
 }
 
 // reserve finds the networks and takes addresses. A network whose subnets the engine chose grows when they are full.
-func (m *Manager) reserve(c *attached, r AttachRequest) ([]*endpoint, error) {
-	eps, err := m.reserveNow(c, r)
+func (m *Manager) reserve(ctx context.Context, c *attached, r AttachRequest) (eps []*endpoint, err error) {
+	if r.leases, err = m.lease(ctx, r); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			m.unlease(ctx, r.leases)
+		}
+	}()
+	eps, err = m.reserveNow(c, r)
 	if errs.Is(err, errs.Exhausted) {
 		grown, gerr := m.growFull(r)
 		if gerr != nil {
@@ -225,6 +238,12 @@ func (m *Manager) reserveOne(c *attached, r AttachRequest, ref string, used map[
 		if !f.on {
 			continue
 		}
+		if l, has := r.leases[ref]; has {
+			if *f.to = l.of(f.v6); s.pool(f.to.Addr()) != nil && !s.Internal {
+				*f.gw = s.pool(f.to.Addr()).Gateway
+			}
+			continue
+		}
 		if *f.to, *f.gw, err = s.address(f.v6, f.want, c.label); err != nil {
 			s.giveBack(e)
 			return nil, errs.Wrap(err, "network %s", s.Name)
@@ -236,8 +255,13 @@ func (m *Manager) reserveOne(c *attached, r AttachRequest, ref string, used map[
 			*f.gw = netip.Addr{}
 		}
 	}
-	if e.MAC = spec.MAC; e.MAC.IsZero() {
-		e.MAC = plan.MACFor(firstAddr(e.IPv4, e.IPv6))
+	if l, has := r.leases[ref]; has {
+		e.part = &part{Leases: l.leases}
+		e.MAC = l.mac
+	} else if e.MAC = spec.MAC; e.MAC.IsZero() && !s.foreign() {
+		if e.MAC = macOf(e.ID); e.IPv4.IsValid() || e.IPv6.IsValid() {
+			e.MAC = plan.MACFor(firstAddr(e.IPv4, e.IPv6))
+		}
 	}
 	if e.Interface, err = s.interfaceName(spec, used); err != nil {
 		s.giveBack(e)
@@ -324,6 +348,9 @@ func dnsNames(s *state, c *attached, r AttachRequest, spec model.EndpointSpec) [
 }
 
 func (m *Manager) release(c *attached, eps []*endpoint) {
+	for _, e := range eps {
+		m.forgetForeign(c, e)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.releaseLocked(c, eps)
@@ -345,6 +372,9 @@ func (m *Manager) plug(e *endpoint, ns *os.File, gateways []netip.Addr) error {
 		return errs.New(errs.Internal, "%s: no network namespace to attach to network %s", containerLabel("", e.ContainerID), e.Network)
 	}
 	p := plugPlan(e, gateways)
+	if e.net.foreign() {
+		return errs.Wrap(m.plugForeign(e, p, ns), "attach to network %s", e.Network)
+	}
 	err := m.k.Plug(p, ns)
 	if err != nil && !errs.Is(err, errs.Invalid) && e.host != "" {
 		// The bridge may have vanished behind our back: make it again, once.
@@ -360,6 +390,9 @@ func (m *Manager) plug(e *endpoint, ns *os.File, gateways []netip.Addr) error {
 func plugPlan(e *endpoint, gateways []netip.Addr) plan.Plug {
 	p := plan.Plug{Host: e.host, Bridge: e.net.Link, Inside: e.Interface, MAC: e.MAC, MTU: e.net.opts.mtu, Gateways: gateways,
 		Isolated: !e.net.opts.icc, Direct: e.net.direct()}
+	if e.part != nil {
+		p.Routes = e.part.Routes
+	}
 	for _, a := range []netip.Prefix{e.IPv4, e.IPv6} {
 		if a.IsValid() {
 			p.Addresses = append(p.Addresses, a)
@@ -432,6 +465,9 @@ func (m *Manager) Detach(ctx context.Context, containerID, network string) error
 	}
 	m.stopNames(c)
 	m.unpublish(c)
+	for _, e := range m.endpointsOf(c) {
+		m.forgetForeign(c, e)
+	}
 	m.mu.Lock()
 	eps := c.endpoints
 	c.endpoints = nil

@@ -3,6 +3,7 @@ package network
 import (
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"github.com/shoalhq/shoal/lib/clock"
 	"github.com/shoalhq/shoal/lib/plugin"
@@ -40,6 +41,7 @@ type Foreign struct {
 	Plugins *plugin.Plugins // nil: there are none
 	CNIBin  []string        // directories of CNI plug-ins; empty: where distributions put them
 	CNIConf string          // directory of CNI network configurations; "": /etc/cni/net.d
+	Timeout time.Duration   // for one CNI plug-in; 0: its default
 }
 
 // BridgeConfig is the default network "bridge".

@@ -26,11 +26,14 @@ func (m *Manager) Connect(ctx context.Context, r AttachRequest) (Attachment, err
 	r.Name, r.Hostname = c.req.Name, c.req.Hostname
 	var u undo.Stack
 	defer u.Run()
-	eps, err := m.reserve(c, r)
+	eps, err := m.reserve(ctx, c, r)
 	if err != nil {
 		return Attachment{}, err
 	}
 	u.Add(func() { m.release(c, eps) })
+	if err := m.tellForeign(ctx, c, eps); err != nil {
+		return Attachment{}, err
+	}
 	m.mu.Lock()
 	before := slices.Clone(c.endpoints)
 	m.mu.Unlock()
@@ -41,7 +44,7 @@ func (m *Manager) Connect(ctx context.Context, r AttachRequest) (Attachment, err
 		}
 		u.Add(func() {
 			m.unplug(e)
-			if e.host == "" {
+			if e.host == "" && !e.net.foreign() {
 				m.k.RemoveInside(c.ns, e.Interface)
 			}
 		})
@@ -100,7 +103,7 @@ func (m *Manager) disconnect(containerID, network string) error {
 	switch {
 	case gone.host != "":
 		err = m.k.RemoveLink(gone.host)
-	case gone.net.kernel():
+	case gone.net.kernel() && !gone.net.foreign():
 		err = m.k.RemoveInside(c.ns, gone.Interface)
 	}
 	m.release(c, []*endpoint{gone})

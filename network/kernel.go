@@ -49,6 +49,9 @@ type Filter interface {
 type Inside interface {
 	SetGateways(ns *os.File, inside string, gateways []netip.Addr) error
 	RemoveInside(ns *os.File, name string) error
+	// Adopt moves a link of the host, which another program made, into the container; Expel moves it back.
+	Adopt(link string, p plan.Plug, ns *os.File) error
+	Expel(ns *os.File, inside, link string) error
 	// ListenNames opens the name server's sockets on 127.0.0.11; with redirect, port 53 of it stays free for the container.
 	ListenNames(ns *os.File, redirect bool) (*net.UDPConn, *net.TCPListener, error)
 	Dial(ctx context.Context, ns *os.File, network, addr string) (net.Conn, error)

@@ -84,6 +84,7 @@ type endpoint struct {
 	model.Endpoint
 	net  *state
 	host string // the link's name on the host; empty when it has none
+	part *part  // what other programs know of it; nil with our own drivers
 }
 
 // instanceFile is in the root directory. Its content never changes, so the addresses derived from it do not either.

@@ -22,6 +22,7 @@ import (
 	"github.com/shoalhq/shoal/lib/ids"
 	"github.com/shoalhq/shoal/lib/undo"
 	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/network/foreign"
 	"github.com/shoalhq/shoal/network/ipam"
 	"github.com/shoalhq/shoal/network/kernel"
 	"github.com/shoalhq/shoal/network/plan"
@@ -100,10 +101,12 @@ func (m *Manager) adopt(n model.Network) error {
 func newState(n model.Network) (*state, error) {
 	s := &state{Network: n, users: map[string]bool{}}
 	var err error
+	read := commonOptions
 	if n.Driver == model.DriverBridge {
-		if s.opts, err = bridgeOptions(&n.NetworkSpec); err != nil {
-			return nil, err
-		}
+		read = bridgeOptions
+	}
+	if s.opts, err = read(&n.NetworkSpec); err != nil {
+		return nil, err
 	}
 	for _, p := range n.IPAM.Pools {
 		ip, err := ipam.New(p, true)
@@ -303,6 +306,10 @@ func (m *Manager) fillPools(n *model.Network) error {
 		return slices.ContainsFunc(pools, func(p model.IPPool) bool { return p.Subnet.IsValid() && p.Subnet.Addr().Is6() == v6 })
 	}
 	pools = slices.DeleteFunc(pools, func(p model.IPPool) bool { return !p.Subnet.IsValid() })
+	if n.IPAM.Driver == "null" || n.Driver == foreign.DriverCNI {
+		n.IPAM.Pools = nil // addresses are not ours to give
+		return nil
+	}
 	taken := m.ranges(n.ID)
 	if n.IPv4 && !has(false) || n.IPv6 && !has(true) {
 		u, err := m.k.Uplink(func(link string) bool { return link == n.Link || strings.HasPrefix(link, "br-"+ids.Short(n.ID)) })
@@ -385,7 +392,7 @@ func (m *Manager) Create(ctx context.Context, spec model.NetworkSpec) (model.Net
 	if n := (model.Network{NetworkSpec: spec}); n.Predefined() {
 		return model.Network{}, errs.New(errs.Forbidden, "operation is not permitted on predefined %s network: every host has it; choose another name", spec.Name)
 	}
-	if err := m.checkSpec(&spec); err != nil {
+	if err := m.checkSpec(ctx, &spec); err != nil {
 		return model.Network{}, err
 	}
 	n := model.Network{ID: ids.New(), Created: m.cfg.Clock.Now().UTC(), NetworkSpec: spec}
@@ -401,14 +408,14 @@ func (m *Manager) Create(ctx context.Context, spec model.NetworkSpec) (model.Net
 			n.Link = "br-" + ids.Short(n.ID)
 		}
 	}
-	if err := m.fillPools(&n); err != nil {
+	var u undo.Stack
+	defer u.Run()
+	if err := m.choosePools(ctx, &n, &u); err != nil {
 		return model.Network{}, errs.Wrap(err, "network %s", n.Name)
 	}
 	if err := ctx.Err(); err != nil {
 		return model.Network{}, err
 	}
-	var u undo.Stack
-	defer u.Run()
 	if err := m.store(n); err != nil {
 		os.Remove(m.recordPath(n.ID))
 		return model.Network{}, err
@@ -424,6 +431,12 @@ func (m *Manager) Create(ctx context.Context, spec model.NetworkSpec) (model.Net
 		return model.Network{}, err
 	}
 	u.Add(func() { m.removeOurs(s) })
+	if d := m.foreignDriver(&n); d != nil {
+		if err := d.CreateNetwork(ctx, n); err != nil {
+			return model.Network{}, errs.Wrap(err, "network %s", n.Name)
+		}
+		u.Add(func() { d.RemoveNetwork(context.WithoutCancel(ctx), n) })
+	}
 	if _, err := m.ensure(s, true); err != nil {
 		return model.Network{}, errs.Wrap(err, "network %s", n.Name)
 	}
@@ -436,6 +449,14 @@ func (m *Manager) Create(ctx context.Context, spec model.NetworkSpec) (model.Net
 	return n, nil
 }
 
+// choosePools asks whoever gives the network's addresses for its subnets.
+func (m *Manager) choosePools(ctx context.Context, n *model.Network, u *undo.Stack) error {
+	if ownIPAM(&n.NetworkSpec) {
+		return m.fillPools(n)
+	}
+	return m.requestPools(ctx, n, u)
+}
+
 // withDefaults adds options that the user did not give.
 func withDefaults(given, defaults map[string]string) map[string]string {
 	if len(defaults) == 0 {
@@ -446,7 +467,7 @@ func withDefaults(given, defaults map[string]string) map[string]string {
 	return out
 }
 
-func (m *Manager) checkSpec(spec *model.NetworkSpec) error {
+func (m *Manager) checkSpec(ctx context.Context, spec *model.NetworkSpec) error {
 	if err := spec.Validate(); err != nil {
 		return err
 	}
@@ -461,16 +482,16 @@ func (m *Manager) checkSpec(spec *model.NetworkSpec) error {
 			map[string]string{model.DriverHost: model.NetworkHost, model.DriverNull: model.NetworkNone}[spec.Driver])
 	case model.DriverOverlay:
 		return errs.New(errs.Unavailable, "network %s: the driver overlay needs a cluster; make this node a manager with `swarm init` first", spec.Name)
-	default:
-		return errs.New(errs.NotFound, "network %s: there is no network driver %q; there are bridge, macvlan, ipvlan, host and null", spec.Name, spec.Driver)
-	}
-	if spec.IPAM.Driver != "default" {
-		return errs.New(errs.NotFound, "network %s: there is no IPAM driver %q; use default", spec.Name, spec.IPAM.Driver)
 	}
 	if spec.Driver == model.DriverBridge {
 		if _, err := bridgeOptions(spec); err != nil {
 			return err
 		}
+	} else if _, err := commonOptions(spec); err != nil {
+		return err
+	}
+	if err := m.checkForeign(ctx, spec); err != nil {
+		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -547,6 +568,12 @@ func (m *Manager) Remove(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
+	if err := m.removeForeign(ctx, s); err != nil {
+		m.mu.Lock()
+		s.gone = false
+		m.mu.Unlock()
+		return errs.Wrap(err, "remove network %s", s.Name)
+	}
 	return m.dismantle(s)
 }
 
@@ -615,7 +642,15 @@ func (m *Manager) Prune(ctx context.Context, keep func(model.Network) bool) ([]s
 	var removed []string
 	var failed error
 	for _, s := range idle {
-		if err := m.dismantle(s); err != nil {
+		err := m.removeForeign(ctx, s)
+		if err != nil {
+			m.mu.Lock()
+			s.gone = false
+			m.mu.Unlock()
+		} else {
+			err = m.dismantle(s)
+		}
+		if err != nil {
 			failed = errors.Join(failed, err)
 		} else {
 			removed = append(removed, s.Name)

@@ -75,10 +75,12 @@ func bridgeOptions(spec *model.NetworkSpec) (options, error) {
 
 // UnknownOptions lists the driver options of a network that nothing here reads. They are kept, as Docker keeps them.
 func UnknownOptions(spec *model.NetworkSpec) (unknown []string) {
-	if spec.Driver == model.DriverBridge {
+	switch {
+	case spec.Driver == model.DriverBridge:
 		o, _ := bridgeOptions(spec)
 		unknown = o.unknown
-	} else {
+	case builtinDriver(spec.Driver): // another program's options are its own
+
 		for key := range spec.Options {
 			if !slices.Contains([]string{model.OptMacvlanMode, model.OptIPvlanMode, model.OptIPvlanFlag, model.OptParent, model.OptMTU, model.OptIfacePrefix}, key) {
 				unknown = append(unknown, key)
@@ -87,6 +89,17 @@ func UnknownOptions(spec *model.NetworkSpec) (unknown []string) {
 	}
 	slices.Sort(unknown)
 	return unknown
+}
+
+// commonOptions reads the options that do not depend on the driver.
+func commonOptions(spec *model.NetworkSpec) (options, error) {
+	some := model.NetworkSpec{Name: spec.Name, Options: map[string]string{}}
+	for _, key := range []string{model.OptIfacePrefix, model.OptMTU} {
+		if v, has := spec.Options[key]; has {
+			some.Options[key] = v
+		}
+	}
+	return bridgeOptions(&some)
 }
 
 // gatewayMode is how one address family of a bridge network meets the world.
@@ -123,7 +136,7 @@ func (o *options) gateway(v6 bool) gatewayMode {
 }
 
 // kernel says that endpoints of the network have a link; those of host and none have not.
-func (s *state) kernel() bool { return s.Link != "" || s.direct().Kind != "" }
+func (s *state) kernel() bool { return s.Link != "" || s.direct().Kind != "" || s.foreign() }
 
 // direct is the kind of link of a macvlan or ipvlan network.
 func (s *state) direct() plan.Direct { return directOf(&s.Network) }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/network/foreign"
 	"github.com/shoalhq/shoal/network/plan"
 	"github.com/shoalhq/shoal/network/ports"
 )
@@ -32,20 +33,40 @@ type listener struct {
 	relay        bool // the packet filter cannot carry it
 }
 
+// targets are where a container's published ports lead.
+type targets struct {
+	v4, v6 netip.Addr
+	host   netip.Addr // of the host's, where a binding names none; zero: all
+	relay  bool       // the packet filter does not know the network
+}
+
+// carried says that published ports are led to the endpoint: it is on a bridge of ours, or on a CNI network, of which the
+// host may have an address.
+func (e *endpoint) carried() bool { return e.host != "" || e.net.Driver == foreign.DriverCNI }
+
+// publishedByDriver says that the container's way out is a network whose driver publishes the ports itself.
+func publishedByDriver(eps []*endpoint) bool {
+	e := gatewayFor(eps, false)
+	if e == nil {
+		e = gatewayFor(eps, true)
+	}
+	return e != nil && e.net.foreign() && e.net.Driver != foreign.DriverCNI
+}
+
 // listeners says at which of the host's addresses a binding listens. Pure.
-func (m *Manager) listeners(b model.PortBinding, t4, t6, dflt netip.Addr) []listener {
+func (m *Manager) listeners(b model.PortBinding, to targets) []listener {
 	host := b.HostIP
-	if !host.IsValid() && dflt.IsValid() && !dflt.IsUnspecified() {
-		host = dflt
+	if !host.IsValid() && to.host.IsValid() && !to.host.IsUnspecified() {
+		host = to.host
 	}
 	var out []listener
 	add := func(h netip.Addr) {
-		l := listener{host: h, target: t4}
+		l := listener{host: h, target: to.v4, relay: to.relay}
 		if h.Is6() {
-			l.target = t6
+			l.target = to.v6
 		}
-		if !l.target.IsValid() && h.Is6() && t4.IsValid() {
-			l.target, l.relay = t4, true // the host's IPv6 for a container that has none
+		if !l.target.IsValid() && h.Is6() && to.v4.IsValid() {
+			l.target, l.relay = to.v4, true // the host's IPv6 for a container that has none
 		}
 		l.relay = l.relay || m.cfg.NoRules || m.cfg.HostPolicy
 		if l.target.IsValid() && !(l.relay && (m.cfg.NoRelay || b.Proto == model.SCTP)) {
@@ -80,24 +101,27 @@ func (m *Manager) bind(c *attached, bindings []model.PortBinding, eps []*endpoin
 			out = nil
 		}
 	}()
-	var t4, t6, dflt netip.Addr
-	if e := gatewayFor(eps, false); e != nil && e.host != "" && e.net.opts.gw4 != gatewayRouted {
-		t4, dflt = e.IPv4.Addr(), e.net.opts.hostIP
+	if publishedByDriver(eps) {
+		return nil, nil, nil
 	}
-	if e := gatewayFor(eps, true); e != nil && e.host != "" && e.net.opts.gw6 != gatewayRouted {
-		t6 = e.IPv6.Addr()
+	var to targets
+	if e := gatewayFor(eps, false); e != nil && e.carried() && e.net.opts.gw4 != gatewayRouted {
+		to.v4, to.host, to.relay = e.IPv4.Addr(), e.net.opts.hostIP, e.host == ""
+	}
+	if e := gatewayFor(eps, true); e != nil && e.carried() && e.net.opts.gw6 != gatewayRouted {
+		to.v6, to.relay = e.IPv6.Addr(), to.relay || e.host == ""
 	}
 	for _, b := range bindings {
 		direct := m.openings(b, eps)
 		if len(direct) > 0 {
 			out = append(out, bound{PortBinding: model.PortBinding{Port: b.Port, Sources: b.Sources}, direct: direct})
 		}
-		ls := m.listeners(b, t4, t6, dflt)
+		ls := m.listeners(b, to)
 		if len(ls) == 0 && len(direct) > 0 {
 			continue
 		}
 		if len(ls) == 0 {
-			if !t4.IsValid() && !t6.IsValid() {
+			if !to.v4.IsValid() && !to.v6.IsValid() {
 				warnings = append(warnings, fmt.Sprintf("port %s is not published: none of the container's networks has a way out", b.Port))
 				continue
 			}

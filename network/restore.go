@@ -32,6 +32,7 @@ func (m *Manager) Restore(ctx context.Context, live []Live) error {
 		}
 	}
 	m.loadGuard()
+	m.restoreForeign()
 	if err := m.Audit(ctx); err != nil {
 		return err
 	}

@@ -87,7 +87,8 @@ func (n *Node) networkConfig(c *config.Config, plugins *plugin.Plugins) network.
 		Defaults: network.Defaults{MTU: w.MTU, Options: w.NetworkOpts, HostGateways: w.HostGatewayIPs},
 		Bridge: network.BridgeConfig{Disabled: w.Bridge == "none", Name: w.Bridge, IPv4: family(w.IPv4), IPv6: family(w.IPv6),
 			NoICC: !w.ICC, NoMasq: !w.Publish.Masquerade, HostIP: w.Publish.DefaultAddress},
-		Foreign: network.Foreign{Plugins: plugins, CNIBin: c.Plugins.CNIBin, CNIConf: c.Plugins.CNIConf},
+		Foreign: network.Foreign{Plugins: plugins, CNIBin: c.Plugins.CNIBin, CNIConf: c.Plugins.CNIConf,
+			Timeout: time.Duration(c.Plugins.Timeout) * time.Second},
 		Report: func(f network.Finding) {
 			n.bus.Publish(model.Event{Type: "daemon", Action: "repair", ID: "network", Attrs: map[string]string{"what": f.What, "how": f.How}})
 		},

@@ -131,7 +131,7 @@ func (n *Node) build(ctx context.Context) error {
 		}
 	}
 	n.bus = events.New(time.Now)
-	plugins := plugin.New(plugin.Config{Dirs: cfg.Plugins.Dirs})
+	plugins := plugin.New(plugin.Config{Dirs: cfg.Plugins.Dirs, Call: time.Duration(cfg.Plugins.Timeout) * time.Second})
 	n.images = image.Open(image.Config{Root: filepath.Join(cfg.Daemon.DataRoot, "image"), Driver: imageDriver(cfg.Daemon.StorageDriver),
 		Events: n.bus.Publish, Log: n.log, Fetch: n.restoreContent})
 	n.volumes = volume.Open(volume.Config{Root: filepath.Join(cfg.Daemon.DataRoot, "volumes"), Events: n.bus.Publish, Log: n.log})

@@ -44,7 +44,7 @@ type Config struct {
 	// address, NAME.json its address and what TLS needs.
 	Dirs     []string
 	Activate time.Duration // for the handshake; 5 s
-	Call     time.Duration // for a call whose context has no earlier end; 60 s
+	Call     time.Duration // for a call whose context has no earlier end; 30 s
 }
 
 // Plugins are the plug-ins of a host. Life: New → Get and calls, from any number of goroutines. There is nothing to close.
@@ -64,7 +64,7 @@ func New(cfg Config) *Plugins {
 		cfg.Activate = 5 * time.Second
 	}
 	if cfg.Call == 0 {
-		cfg.Call = time.Minute
+		cfg.Call = 30 * time.Second
 	}
 	return &Plugins{cfg: cfg, active: map[string]*Plugin{}}
 }

@@ -89,6 +89,12 @@ func (f *Fake) Replug(p plan.Plug) error {
 // RemoveInside does nothing: direct links are not noted.
 func (f *Fake) RemoveInside(*os.File, string) error { return f.step("remove inside") }
 
+// Adopt notes nothing.
+func (f *Fake) Adopt(string, plan.Plug, *os.File) error { return f.step("adopt") }
+
+// Expel notes nothing.
+func (f *Fake) Expel(*os.File, string, string) error { return f.step("expel") }
+
 // Plug notes the link.
 func (f *Fake) Plug(p plan.Plug, ns *os.File) error {
 	f.mu.Lock()

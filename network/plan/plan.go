@@ -35,7 +35,14 @@ type Plug struct {
 	Gateways  []netip.Addr // default routes, at most one for each family
 	Isolated  bool         // the other containers of the bridge cannot be reached
 	Direct    Direct       // instead of Host and Bridge: a link of its own on a link of the host
+	Routes    []Route      // further routes, of drivers that are other programs
 	Sysctls   []string     // "net.ipv4.conf.IFNAME.log_martians=1", IFNAME stands for Inside
+}
+
+// Route leads to a range through a neighbour, or to the link itself when Via is zero.
+type Route struct {
+	To  netip.Prefix
+	Via netip.Addr
 }
 
 // Direct is a link that a container has directly on a link of the host, its parent.

@@ -87,6 +87,7 @@ type Plugins struct {
 	Dirs    []string // of Docker's plug-ins: NAME.sock, NAME.spec, NAME.json
 	CNIBin  []string // of CNI plug-ins
 	CNIConf string   // of CNI network configurations
+	Timeout int      // seconds that one call may take; 0: 30
 }
 
 // BridgeRange is what one address family of the default bridge has.

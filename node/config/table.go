@@ -95,6 +95,7 @@ var options = []option{
 	{flag: "publish-policy", key: "publish-policy", help: "Who decides about published ports: docker (our rules, as Docker does) or host (the host's input rules; containers see the host's address as the client's)", set: setPublishPolicy},
 	{flag: "default-pids-limit", key: "default-pids-limit", help: "Processes a container may have; 0 is no limit", set: setPidsLimit},
 	{flag: "plugin-dir", key: "plugin-dirs", kind: list, help: "Where plug-ins' files (.sock, .spec, .json) are, instead of Docker's directories", set: texts(func(c *Config) *[]string { return &c.Plugins.Dirs })},
+	{flag: "plugin-timeout", key: "plugin-timeout", help: "Seconds that a plug-in may take to answer a call; 0 is 30", set: number(func(c *Config) *int { return &c.Plugins.Timeout })},
 	{flag: "cni-bin-dir", key: "cni-bin-dirs", kind: list, help: "Where CNI plug-ins are, instead of /opt/cni/bin and /usr/lib/cni", set: texts(func(c *Config) *[]string { return &c.Plugins.CNIBin })},
 	{flag: "cni-conf-dir", key: "cni-conf-dir", help: "Where CNI network configurations are, instead of /etc/cni/net.d", set: str(func(c *Config) *string { return &c.Plugins.CNIConf })},
 

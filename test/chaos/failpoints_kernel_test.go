@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/shoalhq/shoal/test/netplugin"
 	"github.com/shoalhq/shoal/test/world"
 )
 
@@ -88,6 +89,10 @@ var steps = []step{
 	{"run", func(o *ordeal) {
 		o.run("run", "-d", "--name", "victim", "-v", "filled:/etc", "-p", "127.0.0.1:8099:80", "--restart", "no", "whoami")
 	}},
+	{"plug-in network", func(o *ordeal) {
+		o.run("network", "create", "-d", "tnet", "--ipam-driver", "tnet", "far")
+		o.run("run", "--rm", "--name", "distant", "--network", "far", "toolbox", "true")
+	}},
 	{"update", func(o *ordeal) { o.run("update", "--memory", "64m", "--memory-swap", "64m", "victim") }},
 	{"ports", func(o *ordeal) { o.run("update", "--publish-add", "127.0.0.1:8098:80", "victim") }},
 	{"commit", func(o *ordeal) { o.run("commit", "victim", fmt.Sprintf("made:%d", o.round)) }},
@@ -95,7 +100,7 @@ var steps = []step{
 	{"registry", func(o *ordeal) { o.upload() }},
 	{"kill", func(o *ordeal) { o.run("kill", "victim"); o.run("wait", "victim") }},
 	{"short life", func(o *ordeal) { o.run("run", "--rm", "--name", "short", "toolbox", "true") }},
-	{"remove", func(o *ordeal) { o.run("rm", "-f", "victim", "pulled") }},
+	{"remove", func(o *ordeal) { o.run("rm", "-f", "victim", "pulled", "distant") }},
 }
 
 // upload puts a blob into the daemon's own registry.
@@ -246,7 +251,13 @@ func (o *ordeal) halfMade() (left []string) {
 
 // TestEveryFailPoint goes through all fail points of the source, each with every way to fail.
 func TestEveryFailPoint(t *testing.T) {
-	w := world.New(t, "--registry-listen", "127.0.0.1:5009")
+	plugins := t.TempDir()
+	w := world.New(t, "--registry-listen", "127.0.0.1:5009", "--plugin-dir", plugins)
+	far, err := netplugin.Serve(plugins, "tnet", w.InNet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer far.Stop()
 	o := &ordeal{t: t, w: w, reg: newRegistry(t, w), told: filepath.Join(w.Dir, "told")}
 	w.Must(w.Shoal("run", "--rm", "-p", "127.0.0.1:8099:80", "whoami", "--help"))
 	o.base = w.Count()
@@ -258,6 +269,9 @@ func TestEveryFailPoint(t *testing.T) {
 		for _, verb := range []string{"kill", "error(asked for)", "enospc"} {
 			began := time.Now()
 			o.try(p, verb)
+			if left := far.Left(); left != "" {
+				t.Errorf("%s=%s: the network plug-in still has %s", p, verb, left)
+			}
 			t.Logf("%s=%s: %v", p, verb, time.Since(began).Round(time.Millisecond))
 			if t.Failed() && os.Getenv("FAILFAST") != "" {
 				return
