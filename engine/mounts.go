@@ -347,9 +347,6 @@ func (e *Engine) createVolume(ctx context.Context, c *model.Container, mp *model
 	if mp.Spec != nil && mp.Spec.Volume != nil {
 		want.Labels, want.Options = mp.Spec.Volume.Labels, mp.Spec.Volume.DriverOptions
 	}
-	if want.Driver == "" {
-		want.Driver = model.LocalDriver
-	}
 	vol, err := e.holdVolume(ctx, want, c.ID)
 	if err != nil {
 		return errs.Wrap(err, "volume %q for %s", want.Name, mp.Destination)

@@ -20,6 +20,8 @@ type Volume struct {
 	Options    map[string]string // driver options: type, device, o
 	Anonymous  bool              // made for a container that named none; removed with it on request
 	Usage      *VolumeUsage      // nil when not asked for
+	Scope      string            // ScopeLocal or ScopeGlobal; empty: local
+	Status     map[string]any    // what a plug-in says of it
 }
 
 // VolumeUsage is what a volume takes and who uses it.

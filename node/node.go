@@ -134,7 +134,7 @@ func (n *Node) build(ctx context.Context) error {
 	plugins := plugin.New(plugin.Config{Dirs: cfg.Plugins.Dirs, Call: time.Duration(cfg.Plugins.Timeout) * time.Second})
 	n.images = image.Open(image.Config{Root: filepath.Join(cfg.Daemon.DataRoot, "image"), Driver: imageDriver(cfg.Daemon.StorageDriver),
 		Events: n.bus.Publish, Log: n.log, Fetch: n.restoreContent})
-	n.volumes = volume.Open(volume.Config{Root: filepath.Join(cfg.Daemon.DataRoot, "volumes"), Events: n.bus.Publish, Log: n.log})
+	n.volumes = volume.Open(volume.Config{Root: filepath.Join(cfg.Daemon.DataRoot, "volumes"), Events: n.bus.Publish, Log: n.log, Plugins: plugins})
 	runtimePath, err := findRuntime()
 	if err != nil {
 		return err
@@ -188,7 +188,7 @@ func (n *Node) backends() server.Backends {
 		Images: apiImages{n.images, n.engine}, Transfer: n.images, Registry: n.registryClient(),
 		Networks: apiNetworks{n.networks, n.engine}, Volumes: apiVolumes{n.volumes, n.engine, n.images},
 		System: &about{cfg: func() config.Config { return *n.cfg.Load() }, id: daemonID(n.cfg.Load().Daemon.DataRoot),
-			hostname: hostname, driver: n.storageDriver, images: n.imageCount, warnings: n.warnings, host: readHostFacts(), logs: logopts.Drivers},
+			hostname: hostname, driver: n.storageDriver, images: n.imageCount, warnings: n.warnings, host: readHostFacts(), logs: logopts.Drivers, drivers: n.volumes.Drivers},
 		Events: n.bus,
 	}
 }

@@ -30,7 +30,8 @@ type about struct {
 	images   func(context.Context) int
 	warnings func() []string
 	host     hostFacts
-	logs     []string // names of the log drivers
+	logs     []string        // names of the log drivers
+	drivers  func() []string // of volumes
 }
 
 // hostFacts is what does not change while the daemon runs.
@@ -111,7 +112,7 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 	v1 := h.cgroupVersion == "1"
 	info := system.Info{
 		ID: a.id, Name: a.hostname, Driver: a.driver(ctx), Images: a.images(ctx), Labels: append([]string{}, c.Daemon.Labels...),
-		Plugins:     system.PluginsInfo{Volume: []string{"local"}, Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: a.logs},
+		Plugins:     system.PluginsInfo{Volume: a.drivers(), Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: a.logs},
 		MemoryLimit: h.controllers["memory"], SwapLimit: !v1 || exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"),
 		CPUCfsPeriod: h.controllers["cpu"], CPUCfsQuota: h.controllers["cpu"], CPUShares: h.controllers["cpu"], CPUSet: h.controllers["cpuset"],
 		PidsLimit: h.controllers["pids"], OomKillDisable: v1 && h.controllers["memory"],

@@ -25,6 +25,11 @@ func (a apiVolumes) Remove(ctx context.Context, name string, force bool) error {
 	return a.engine.RemoveVolume(ctx, name, force)
 }
 
+// Inspect asks the volume's plug-in, too.
+func (a apiVolumes) Inspect(ctx context.Context, name string) (model.Volume, error) {
+	return a.Describe(ctx, name)
+}
+
 // paused does something, with the volume's containers standing still if asked for.
 func (a apiVolumes) paused(ctx context.Context, name string, pause bool, do func() error) error {
 	if _, err := a.Inspect(ctx, name); err != nil || !pause {

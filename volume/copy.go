@@ -50,18 +50,23 @@ func (c *copier) dir(src, dst int, at string, depth int) error {
 			return err
 		}
 	}
+	return wrapAt(at, c.directory(src, dst))
+}
+
+// directory copies a directory's own attributes.
+func (c *copier) directory(src, dst int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(src, &st); err != nil {
 		return err
 	}
 	if err := c.xattrs(src, dst); err != nil {
-		return fmt.Errorf("%s: %w", at, err)
+		return err
 	}
 	if err := unix.Fchown(dst, int(st.Uid), int(st.Gid)); err != nil {
-		return fmt.Errorf("%s: %w", at, err)
+		return err
 	}
 	if err := unix.Fchmod(dst, st.Mode&0o7777); err != nil {
-		return fmt.Errorf("%s: %w", at, err)
+		return err
 	}
 	return setTimes(dst, "", &st)
 }

@@ -2,9 +2,11 @@ package volume
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -12,38 +14,72 @@ import (
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/ids"
 	"github.com/shoalhq/shoal/lib/overlay"
+	"github.com/shoalhq/shoal/model"
 )
 
 // Fill copies what an image has at path into the volume, if the volume is empty, and gives the volume's directory that
 // directory's owner and mode. An image that has no directory there changes nothing. The content appears at once: until
 // the copy is whole the volume stays empty, whatever happens. lowers are the image's layers, top first; its symbolic
-// links are followed within the image only.
+// links are followed within the image only. A volume of another filesystem is mounted for it, except one in memory, which
+// would forget it.
 func (v *Volumes) Fill(ctx context.Context, name string, lowers []string, path string) error {
-	defer v.busy.Lock(name)()
 	vol, err := v.get(name)
+	if err != nil || len(lowers) == 0 || vol.Driver == model.LocalDriver && vol.Options["type"] == "tmpfs" {
+		return err
+	}
+	if plain(vol) {
+		if err := v.fillPlain(ctx, name, lowers, path); err != nil {
+			return errs.Wrap(err, "fill volume %s from %s", name, path)
+		}
+		return nil
+	}
+	defer v.filling.Lock(name)()
+	src, err := openImage(lowers, path)
+	if err != nil || src == nil {
+		return errs.Wrap(err, "fill volume %s", name)
+	}
+	defer src.Close()
+	dst, release, err := v.hold(ctx, name, "fill")
 	if err != nil {
 		return err
 	}
-	if !plain(vol) || len(lowers) == 0 {
-		return nil
-	}
-	if empty, err := isEmpty(vol.Mountpoint); err != nil || !empty {
-		return errs.Wrap(err, "fill volume %s", name)
-	}
+	defer release()
+	return errs.Wrap(fillInPlace(ctx, dst, src), "fill volume %s from %s", name, path)
+}
+
+// openImage opens a directory of an image; nil when it has none there.
+func openImage(lowers []string, path string) (*os.File, error) {
 	view, err := overlay.Mount(overlay.Dirs{Lower: lowers})
 	if err != nil {
-		return errs.Wrap(err, "fill volume %s: look into the image", name)
+		return nil, errs.Wrap(err, "look into the image")
 	}
 	defer view.Close()
 	src, err := openBelow(view, path)
 	if err == unix.ENOENT || err == unix.ENOTDIR {
-		return nil
+		return nil, nil
 	}
+	return src, errs.Wrap(err, "open %s in the image", path)
+}
+
+func (v *Volumes) fillPlain(ctx context.Context, name string, lowers []string, path string) error {
+	unlock, err := v.lock(ctx, name)
 	if err != nil {
-		return errs.Wrap(err, "fill volume %s: open %s in the image", name, path)
+		return err
+	}
+	defer unlock()
+	vol, err := v.get(name)
+	if err != nil {
+		return err
+	}
+	if empty, err := isEmpty(vol.Mountpoint); err != nil || !empty {
+		return err
+	}
+	src, err := openImage(lowers, path)
+	if err != nil || src == nil {
+		return err
 	}
 	defer src.Close()
-	return errs.Wrap(v.fill(ctx, vol.Mountpoint, src), "fill volume %s from %s", name, path)
+	return v.fill(ctx, vol.Mountpoint, src)
 }
 
 // fill copies into a new directory beside the volume's and puts it in its place.
@@ -82,4 +118,88 @@ func isEmpty(dir string) (bool, error) {
 		err = nil
 	}
 	return len(names) == 0, err
+}
+
+// Directories in a volume of another filesystem while it is filled: what is in the first is not whole, what is in the second
+// is, and goes to its place.
+const (
+	partMade  = ".shoal-filling"
+	wholeMade = ".shoal-filled"
+)
+
+// fillInPlace fills a volume that cannot be exchanged because it is a mount. What a crash leaves is thrown away or
+// finished by the next.
+func fillInPlace(ctx context.Context, dst, src *os.File) error {
+	names, err := readNames(int(dst.Fd()))
+	if err != nil {
+		return err
+	}
+	half, whole := slices.Contains(names, partMade), slices.Contains(names, wholeMade)
+	others := slices.DeleteFunc(names, func(n string) bool { return n == partMade || n == wholeMade || n == "lost+found" })
+	if len(others) > 0 && !whole {
+		return nil
+	}
+	base := fmt.Sprintf("/proc/self/fd/%d/", dst.Fd())
+	if half {
+		if err := os.RemoveAll(base + partMade); err != nil {
+			return err
+		}
+	}
+	if !whole {
+		if err := copyAside(ctx, base, src); err != nil {
+			os.RemoveAll(base + partMade)
+			return err
+		}
+	}
+	made, err := os.Open(base + wholeMade)
+	if err != nil {
+		return err
+	}
+	defer made.Close()
+	if names, err = readNames(int(made.Fd())); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := unix.Renameat(int(made.Fd()), name, int(dst.Fd()), name); err != nil {
+			return wrapAt(name, err)
+		}
+	}
+	c := copier{ctx: ctx, image: true}
+	if err := c.directory(int(src.Fd()), int(dst.Fd())); err != nil && err != unix.EPERM { // a server may not give it away
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(src.Fd()), &st); err != nil {
+		return err
+	}
+	if err := unix.Unlinkat(int(dst.Fd()), wholeMade, unix.AT_REMOVEDIR); err != nil {
+		return err
+	}
+	if err := setTimes(int(dst.Fd()), "", &st); err != nil && err != unix.EPERM {
+		return err
+	}
+	return nil
+}
+
+// copyAside copies an image's directory into the volume under a name of its own.
+func copyAside(ctx context.Context, base string, src *os.File) error {
+	if err := os.Mkdir(base+partMade, 0o700); err != nil {
+		return err
+	}
+	part, err := os.Open(base + partMade)
+	if err != nil {
+		return err
+	}
+	defer part.Close()
+	c := copier{ctx: ctx, image: true}
+	if err := c.tree(src, part); err != nil {
+		return err
+	}
+	if err := unix.Syncfs(int(part.Fd())); err != nil {
+		return err
+	}
+	if err := failpoint.Hit("volume/fill/aside"); err != nil {
+		return err
+	}
+	return os.Rename(base+partMade, base+wholeMade)
 }

@@ -16,9 +16,10 @@ import (
 // List gives the volumes that pass the filters (dangling, driver, label, name), by name, with usage their sizes and
 // reference counts as well, and what could not be found out.
 func (v *Volumes) List(ctx context.Context, filters model.Filters, usage bool) (volumes []model.Volume, warnings []string, err error) {
-	list, err := v.list(filters)
+	elsewhere, warnings := v.everywhere(ctx)
+	list, err := v.list(filters, elsewhere)
 	if err != nil || !usage {
-		return list, nil, err
+		return list, warnings, err
 	}
 	for i := range list {
 		if ctx.Err() != nil {
@@ -26,7 +27,7 @@ func (v *Volumes) List(ctx context.Context, filters model.Filters, usage bool) (
 		}
 		u := &model.VolumeUsage{Size: -1, RefCount: len(v.Users(list[i].Name))}
 		list[i].Usage = u
-		if len(list[i].Options) > 0 {
+		if !plain(list[i]) {
 			continue // another filesystem, or a directory that is not the volume's
 		}
 		size, err := diskUse(list[i].Mountpoint)
@@ -39,7 +40,8 @@ func (v *Volumes) List(ctx context.Context, filters model.Filters, usage bool) (
 	return list, warnings, nil
 }
 
-func (v *Volumes) list(filters model.Filters) ([]model.Volume, error) {
+// list filters the volumes that are recorded here and those that plug-ins have besides.
+func (v *Volumes) list(filters model.Filters, elsewhere map[string]model.Volume) ([]model.Volume, error) {
 	keep, err := compile(filters, "dangling", "driver", "label", "label!", "name")
 	if err != nil {
 		return nil, err
@@ -51,8 +53,19 @@ func (v *Volumes) list(filters model.Filters) ([]model.Volume, error) {
 	}
 	var out []model.Volume
 	for _, e := range v.all {
-		if keep(e) {
-			out = append(out, e.volume)
+		if !keep(e) {
+			continue
+		}
+		vol := e.volume
+		if now, ok := elsewhere[vol.Name]; ok && now.Driver == vol.Driver {
+			vol.Mountpoint = now.Mountpoint
+		}
+		out = append(out, vol)
+	}
+	for name, vol := range elsewhere {
+		if e := newEntry(vol); v.all[name] == nil && keep(e) {
+			vol.Status = nil
+			out = append(out, vol)
 		}
 	}
 	slices.SortFunc(out, func(a, b model.Volume) int { return strings.Compare(a.Name, b.Name) })
@@ -72,7 +85,7 @@ func (v *Volumes) Prune(ctx context.Context, filters model.Filters) (model.Volum
 	err = v.load()
 	var names []string
 	for name, e := range v.all {
-		if len(e.users) == 0 && (all || e.volume.Anonymous) && keep(e) {
+		if len(e.users) == 0 && !foreign(e.volume) && (all || e.volume.Anonymous) && keep(e) {
 			names = append(names, name)
 		}
 	}
@@ -87,7 +100,7 @@ func (v *Volumes) Prune(ctx context.Context, filters model.Filters) (model.Volum
 		}
 		unlock := v.busy.Lock(name)
 		size, _ := diskUse(v.data(name))
-		err := v.remove(name)
+		err := v.remove(ctx, name, false)
 		unlock()
 		if errs.Is(err, errs.Conflict) || errs.Is(err, errs.NotFound) {
 			v.cfg.Log.Warn("volume is not pruned", "volume", name, "reason", err)

@@ -52,19 +52,31 @@ func isBind(options map[string]string) bool {
 
 // needsMount says whether the volume is another filesystem, shared by its containers, and so must be mounted once on the
 // host; binds go straight into the container.
-func needsMount(options map[string]string) bool { return len(options) > 0 && !isBind(options) }
+func needsMount(vol model.Volume) bool {
+	return !foreign(vol) && len(vol.Options) > 0 && !isBind(vol.Options)
+}
 
 // Mount makes the volume ready for a container that is about to start and says how the runtime gets it. A volume that
 // is another filesystem is mounted on the host when its first container starts, in the mount namespace of the daemon;
 // every container then binds it, so that all see the same. Mount again for the same container changes nothing.
 func (v *Volumes) Mount(ctx context.Context, name, container string) (model.VolumeMount, error) {
-	defer v.busy.Lock(name)()
-	vol, err := v.get(name)
+	unlock, err := v.lock(ctx, name)
 	if err != nil {
 		return model.VolumeMount{}, err
 	}
+	defer unlock()
+	v.mu.Lock()
+	e, err := v.entry(name)
+	v.mu.Unlock()
+	if err != nil {
+		return model.VolumeMount{}, err
+	}
+	vol := e.volume
 	m := model.VolumeMount{Type: "bind", Source: vol.Mountpoint, Options: []string{"rbind"}}
 	switch {
+	case foreign(vol):
+		m.Source, err = v.mountForeign(ctx, e, vol, container)
+		return m, errs.Wrap(err, "mount volume %s", name)
 	case isBind(vol.Options):
 		m.Source = vol.Options["device"]
 		if _, err := os.Stat(m.Source); err != nil {
@@ -75,41 +87,53 @@ func (v *Volumes) Mount(ctx context.Context, name, container string) (model.Volu
 				m.Options = append(m.Options, o)
 			}
 		}
-	case needsMount(vol.Options):
+	case needsMount(vol):
 		if err := v.mountOnce(ctx, vol); err != nil {
 			return m, errs.Wrap(err, "mount volume %s", name)
 		}
 	}
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	if e := v.all[name]; e != nil {
-		e.mounted[container] = true
-	}
-	v.event("mount", name, map[string]string{"container": container, "destination": m.Source})
+	e.mounted[container] = true
+	v.mu.Unlock()
 	return m, nil
 }
 
 // Unmount says that the container has stopped. The last one takes the mount with it.
-func (v *Volumes) Unmount(_ context.Context, name, container string) error {
-	defer v.busy.Lock(name)()
+func (v *Volumes) Unmount(ctx context.Context, name, container string) error {
+	unlock, err := v.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	free := true
+	defer func() {
+		if free {
+			unlock()
+		}
+	}()
 	v.mu.Lock()
 	e, err := v.entry(name)
 	if err != nil {
 		v.mu.Unlock()
 		return err
 	}
-	was := e.mounted[container]
+	was, vol := e.mounted[container] || e.stale[container], e.volume
 	delete(e.mounted, container)
-	rest, vol := len(e.mounted), e.volume
+	rest := len(e.mounted)
 	v.mu.Unlock()
-	if !was && !needsMount(vol.Options) { // what is mounted may be so from before the daemon was started
+	if foreign(vol) {
+		if was {
+			free = false // in the background: an end is not held up by a plug-in that hangs, but the next mount waits for it
+			v.background.Go(func() {
+				defer unlock()
+				v.giveBack(context.Background(), e, vol, container)
+			})
+		}
 		return nil
 	}
-	v.event("unmount", name, map[string]string{"container": container})
-	if rest > 0 || !needsMount(vol.Options) {
+	if rest > 0 || !needsMount(vol) {
 		return nil
 	}
-	if mounted, err := mountinfo.Mounted(vol.Mountpoint); err != nil || !mounted {
+	if mounted, err := mountinfo.Mounted(vol.Mountpoint); err != nil || !mounted { // perhaps from before the daemon was started
 		return errs.Wrap(err, "unmount volume %s", name)
 	}
 	return errs.Wrap(unix.Unmount(vol.Mountpoint, unix.MNT_DETACH), "unmount volume %s", name)

@@ -139,7 +139,7 @@ func (v *Volumes) build(ctx context.Context, want model.Volume, replace bool, fi
 			err = atomicfile.SyncDir(v.dir(vol.Name))
 		}
 		if err == nil {
-			v.event("restore", vol.Name, nil)
+			v.event("restore", vol.Name, vol.Driver)
 		}
 		return vol, errs.Wrap(err, "replace the content of volume %s", vol.Name)
 	}
@@ -152,7 +152,7 @@ func (v *Volumes) build(ctx context.Context, want model.Volume, replace bool, fi
 	v.mu.Lock()
 	v.all[vol.Name] = newEntry(vol)
 	v.mu.Unlock()
-	v.event("create", vol.Name, nil)
+	v.event("create", vol.Name, vol.Driver)
 	return vol, nil
 }
 

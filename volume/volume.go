@@ -17,12 +17,15 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shoalhq/shoal/lib/atomicfile"
 	"github.com/shoalhq/shoal/lib/clock"
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/ids"
 	"github.com/shoalhq/shoal/lib/keylock"
+	"github.com/shoalhq/shoal/lib/plugin"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -43,6 +46,8 @@ type Config struct {
 	Events func(model.Event) // may be nil; must not block
 	Clock  clock.Clock       // nil: the machine's
 	Log    *slog.Logger      // nil: nowhere
+
+	Plugins *plugin.Plugins // drivers besides local; nil: none
 }
 
 // Volumes is the local driver with its volumes. It is safe for concurrent use.
@@ -53,7 +58,9 @@ type Volumes struct {
 	loaded bool
 	all    map[string]*entry
 
-	busy keylock.Set // one operation on a volume at a time
+	busy       keylock.Set    // one operation on a volume at a time
+	filling    keylock.Set    // one copy-up at a time, around those operations
+	background sync.WaitGroup // mounts that are given back to plug-ins
 }
 
 // entry is one volume; under Volumes.mu.
@@ -61,6 +68,8 @@ type entry struct {
 	volume  model.Volume
 	users   map[string]bool // containers that refer to it
 	mounted map[string]bool // containers that run with it mounted
+	stale   map[string]bool // containers that an earlier daemon let a plug-in mount it for, and not heard of yet
+	at      string          // where the plug-in mounted it
 }
 
 // record is volume.json.
@@ -71,6 +80,8 @@ type record struct {
 	Labels    map[string]string `json:",omitempty"`
 	Options   map[string]string `json:",omitempty"`
 	Anonymous bool              `json:",omitempty"`
+	Driver    string            `json:",omitempty"` // empty: local
+	Scope     string            `json:",omitempty"`
 }
 
 // Open makes the room; the directory is read at the first use.
@@ -109,7 +120,12 @@ func (v *Volumes) load() error {
 			continue
 		}
 		if vol, ok := v.read(name); ok && v.all[name] == nil {
-			v.all[name] = newEntry(vol)
+			e := newEntry(vol)
+			if foreign(vol) {
+				e.stale = v.staleMounts(name)
+				v.giveBackOurs(e, vol)
+			}
+			v.all[name] = e
 		}
 	}
 	v.loaded = true
@@ -117,26 +133,29 @@ func (v *Volumes) load() error {
 }
 
 func newEntry(vol model.Volume) *entry {
-	return &entry{volume: vol, users: map[string]bool{}, mounted: map[string]bool{}}
+	return &entry{volume: vol, users: map[string]bool{}, mounted: map[string]bool{}, stale: map[string]bool{}}
 }
 
 func (v *Volumes) dir(name string) string  { return filepath.Join(v.cfg.Root, name) }
 func (v *Volumes) data(name string) string { return filepath.Join(v.cfg.Root, name, dataDir) }
 
 func (v *Volumes) read(name string) (model.Volume, bool) {
+	var r record
+	rerr := atomicfile.ReadJSON(filepath.Join(v.dir(name), recordFile), &r)
+	if rerr == nil && r.Version > recordVersion {
+		rerr = errs.New(errs.Damaged, "it has version %d, this program knows %d", r.Version, recordVersion)
+	}
+	if rerr == nil && r.Driver != "" {
+		return model.Volume{Name: name, Driver: r.Driver, Created: r.Created, Labels: r.Labels, Options: r.Options, Anonymous: r.Anonymous, Scope: r.Scope}, true
+	}
 	st, err := os.Lstat(v.data(name))
 	if err != nil || !st.IsDir() {
 		v.cfg.Log.Warn("directory is no volume: it has no _data", "directory", v.dir(name))
 		return model.Volume{}, false
 	}
 	vol := model.Volume{Name: name, Driver: model.LocalDriver, Mountpoint: v.data(name), Created: st.ModTime().UTC()}
-	var r record
-	err = atomicfile.ReadJSON(filepath.Join(v.dir(name), recordFile), &r)
-	if err == nil && r.Version > recordVersion {
-		err = errs.New(errs.Damaged, "it has version %d, this program knows %d", r.Version, recordVersion)
-	}
-	if err != nil {
-		v.cfg.Log.Warn("record of volume cannot be read; its data is kept, labels and options are unknown", "volume", name, "error", err)
+	if rerr != nil {
+		v.cfg.Log.Warn("record of volume cannot be read; its data is kept, labels and options are unknown", "volume", name, "error", rerr)
 		vol.Anonymous = ids.Valid(name)
 		return vol, true
 	}
@@ -147,14 +166,20 @@ func (v *Volumes) read(name string) (model.Volume, bool) {
 // Create makes a volume of what was asked (Name, Driver, Labels, Options, Anonymous), or gives the one of that name that
 // is there already when it was made with the same options. Without a name it is an anonymous one with a name of 64
 // hexadecimal digits.
-func (v *Volumes) Create(_ context.Context, want model.Volume) (model.Volume, error) {
+func (v *Volumes) Create(ctx context.Context, want model.Volume) (model.Volume, error) {
 	vol, err := v.prepare(want)
 	if err != nil {
 		return model.Volume{}, err
 	}
-	defer v.busy.Lock(vol.Name)()
+	unlock, err := v.lock(ctx, vol.Name)
+	if err != nil {
+		return model.Volume{}, err
+	}
+	defer unlock()
 	there, err := v.get(vol.Name)
 	switch {
+	case err == nil && want.Driver != "" && vol.Driver != there.Driver:
+		return model.Volume{}, errs.New(errs.Conflict, "volume %q exists already with the driver %s, not %s; remove it first, or choose another name", want.Name, there.Driver, vol.Driver)
 	case err == nil && len(want.Options) > 0 && !maps.Equal(want.Options, there.Options):
 		return model.Volume{}, errs.New(errs.Conflict, "volume %q exists already with other options (%v); remove it first, or choose another name", want.Name, there.Options)
 	case err == nil:
@@ -162,13 +187,27 @@ func (v *Volumes) Create(_ context.Context, want model.Volume) (model.Volume, er
 	case !errs.Is(err, errs.NotFound):
 		return model.Volume{}, err
 	}
-	if err := v.write(vol); err != nil {
+	undo := func() {}
+	err = nil
+	if foreign(vol) {
+		undo, err = v.createForeign(ctx, &vol)
+	} else if want.Driver == "" && !vol.Anonymous && len(vol.Options) == 0 { // nobody said which driver: one may have it
+		if found, ok := v.search(ctx, vol.Name); ok {
+			vol.Driver, vol.Scope, vol.Mountpoint = found.Driver, found.Scope, found.Mountpoint
+		}
+	}
+	if err == nil {
+		if err = v.write(vol); err != nil {
+			undo()
+		}
+	}
+	if err != nil {
 		return model.Volume{}, errs.Wrap(err, "create volume %s", vol.Name)
 	}
 	v.mu.Lock()
 	v.all[vol.Name] = newEntry(vol)
 	v.mu.Unlock()
-	v.event("create", vol.Name, nil)
+	v.event("create", vol.Name, vol.Driver)
 	return vol, nil
 }
 
@@ -179,18 +218,37 @@ func (v *Volumes) prepare(want model.Volume) (model.Volume, error) {
 	} else if err := model.ValidateVolumeName(want.Name); err != nil {
 		return model.Volume{}, err
 	}
-	if want.Driver != "" && want.Driver != model.LocalDriver && want.Driver != "default" {
-		return model.Volume{}, errs.New(errs.NotFound, "create %s: no volume driver %q is here; there is: local", want.Name, want.Driver)
+	vol := model.Volume{Name: want.Name, Driver: want.Driver, Created: v.cfg.Clock.Now().UTC().Truncate(time.Second),
+		Labels: maps.Clone(want.Labels), Options: maps.Clone(want.Options), Anonymous: want.Anonymous}
+	if vol.Driver == "default" {
+		vol.Driver = model.LocalDriver
+	}
+	if foreign(vol) {
+		return vol, nil
 	}
 	if err := checkOptions(want.Options); err != nil {
 		return model.Volume{}, errs.Wrap(err, "create %s", want.Name)
 	}
-	return model.Volume{Name: want.Name, Driver: model.LocalDriver, Mountpoint: v.data(want.Name), Created: v.cfg.Clock.Now().UTC().Truncate(time.Second),
-		Labels: maps.Clone(want.Labels), Options: maps.Clone(want.Options), Anonymous: want.Anonymous}, nil
+	vol.Driver, vol.Mountpoint = model.LocalDriver, v.data(want.Name)
+	return vol, nil
 }
 
 // plain says whether a volume is nothing but a directory of ours.
-func plain(vol model.Volume) bool { return len(vol.Options) == 0 }
+func plain(vol model.Volume) bool { return !foreign(vol) && len(vol.Options) == 0 }
+
+// lock waits for the end of other operations on the volume, but not for ever: a plug-in or a server may hang.
+func (v *Volumes) lock(ctx context.Context, name string) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	unlock, err = v.busy.LockContext(ctx, name)
+	if err != nil {
+		return nil, errs.New(errs.Unavailable, "volume %s is busy with another operation, which has not ended; see whether its driver hangs: %w", name, err)
+	}
+	return unlock, nil
+}
+
+// lockPatience is longer than one call of a plug-in or one mount may take.
+const lockPatience = 90 * time.Second
 
 // write makes the directory under another name and renames it when it is whole.
 func (v *Volumes) write(vol model.Volume) error {
@@ -214,10 +272,12 @@ func (v *Volumes) makeDir(dir string, vol model.Volume) error {
 	if err := os.Mkdir(dir, 0o701); err != nil {
 		return err
 	}
-	if err := os.Mkdir(filepath.Join(dir, dataDir), 0o755); err != nil {
+	r := record{Version: recordVersion, Name: vol.Name, Created: vol.Created, Labels: vol.Labels, Options: vol.Options, Anonymous: vol.Anonymous}
+	if foreign(vol) {
+		r.Driver, r.Scope = vol.Driver, vol.Scope
+	} else if err := os.Mkdir(filepath.Join(dir, dataDir), 0o755); err != nil {
 		return err
 	}
-	r := record{recordVersion, vol.Name, vol.Created, vol.Labels, vol.Options, vol.Anonymous}
 	return atomicfile.WriteJSON(filepath.Join(dir, recordFile), r, 0o600, atomicfile.Durable)
 }
 
@@ -258,6 +318,7 @@ func (v *Volumes) Use(_ context.Context, name, container string, mounted bool) e
 	e.users[container] = true
 	if mounted {
 		e.mounted[container] = true
+		delete(e.stale, container)
 	}
 	return nil
 }
@@ -265,9 +326,19 @@ func (v *Volumes) Use(_ context.Context, name, container string, mounted bool) e
 // Release takes the note back; taking back what is not noted is no error.
 func (v *Volumes) Release(_ context.Context, name, container string) error {
 	v.mu.Lock()
-	defer v.mu.Unlock()
-	if e := v.all[name]; e != nil {
-		delete(e.users, container)
+	e := v.all[name]
+	if e == nil {
+		v.mu.Unlock()
+		return nil
+	}
+	delete(e.users, container)
+	left, vol := e.stale[container], e.volume
+	v.mu.Unlock()
+	if left { // of a start that an earlier daemon's death cut off
+		v.background.Go(func() {
+			defer v.busy.Lock(name)()
+			v.giveBack(context.Background(), e, vol, container)
+		})
 	}
 	return nil
 }
@@ -287,21 +358,30 @@ func sortedSet(m map[string]bool) []string { return slices.Sorted(maps.Keys(m)) 
 
 // Remove deletes the volume and its data. One that containers refer to is a Conflict, also with force; force only makes
 // it no error that there is none.
-func (v *Volumes) Remove(_ context.Context, name string, force bool) error {
-	defer v.busy.Lock(name)()
-	_, err := v.get(name)
+func (v *Volumes) Remove(ctx context.Context, name string, force bool) error {
+	unlock, err := v.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	_, err = v.get(name)
+	if errs.Is(err, errs.NotFound) {
+		if vol, ok := v.search(ctx, name); ok {
+			return errs.Wrap(v.removeForeign(ctx, vol, false), "remove volume %s", name)
+		}
+	}
 	if force && errs.Is(err, errs.NotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return v.remove(name)
+	return v.remove(ctx, name, force)
 }
 
 // remove is Remove for whoever holds the volume's lock.
-func (v *Volumes) remove(name string) error {
-	mounts, err := mountsBelow(v.dir(name))
+func (v *Volumes) remove(ctx context.Context, name string, force bool) error {
+	mounts, err := v.mountsLeft(name)
 	if err != nil {
 		return err
 	}
@@ -313,17 +393,40 @@ func (v *Volumes) remove(name string) error {
 		return err
 	}
 	gone := filepath.Join(v.cfg.Root, halfGone+ids.New())
-	if err := os.Rename(v.dir(name), gone); err != nil {
+	if foreign(e.volume) {
+		err = v.removeForeign(ctx, e.volume, force)
+	}
+	if err == nil {
+		err = os.Rename(v.dir(name), gone)
+	}
+	if err != nil {
 		v.mu.Lock()
 		v.all[name] = e
 		v.mu.Unlock()
 		return errs.Wrap(err, "remove volume %s", name)
 	}
-	v.event("destroy", name, nil)
+	v.event("destroy", name, e.volume.Driver)
 	if err := atomicfile.SyncDir(v.cfg.Root); err != nil {
 		return errs.Wrap(err, "remove volume %s", name)
 	}
 	return errs.Wrap(os.RemoveAll(gone), "remove volume %s", name)
+}
+
+// mountsLeft lists what is mounted in a volume that nobody uses. The volume's own filesystem may be left of a start that
+// the daemon's death cut off: it is given back.
+func (v *Volumes) mountsLeft(name string) ([]string, error) {
+	mounts, err := mountsBelow(v.dir(name))
+	if err != nil || len(mounts) != 1 || mounts[0] != v.data(name) {
+		return mounts, err
+	}
+	v.mu.Lock()
+	e, err := v.entry(name)
+	ours := err == nil && len(e.users) == 0 && len(e.mounted) == 0 && needsMount(e.volume)
+	v.mu.Unlock()
+	if !ours {
+		return mounts, err
+	}
+	return nil, errs.Wrap(unix.Unmount(mounts[0], unix.MNT_DETACH), "unmount volume %s", name)
 }
 
 // forget takes a volume that nobody uses off the list, at one stroke: from then on nobody can begin to use it.
@@ -351,8 +454,6 @@ func removeTree(dir string, log *slog.Logger) {
 	}
 }
 
-func (v *Volumes) event(action, name string, more map[string]string) {
-	attrs := map[string]string{"driver": model.LocalDriver}
-	maps.Copy(attrs, more)
-	v.cfg.Events(model.Event{Type: "volume", Action: action, ID: name, Attrs: attrs})
+func (v *Volumes) event(action, name, driver string) {
+	v.cfg.Events(model.Event{Type: "volume", Action: action, ID: name, Attrs: map[string]string{"driver": driver}})
 }

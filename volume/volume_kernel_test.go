@@ -104,6 +104,39 @@ func TestFill(t *testing.T) {
 	}
 }
 
+// TestFillInPlace: a directory of the host gets the image's content too, once, and whole.
+func TestFillInPlace(t *testing.T) {
+	v := open(t, t.TempDir())
+	ctx := t.Context()
+	lowers := layers(t)
+	dir := t.TempDir()
+	make1(t, v, model.Volume{Name: "bound", Options: map[string]string{"type": "none", "o": "bind", "device": dir}})
+	failpoint.Arm("volume/fill/aside=error(cut)")
+	if err := v.Fill(ctx, "bound", lowers, "/data"); err == nil {
+		t.Fatal("no error")
+	}
+	failpoint.Arm("")
+	if empty, _ := isEmpty(dir); !empty {
+		t.Fatal("half filled")
+	}
+	must(t, os.MkdirAll(dir+"/"+partMade+"/torn", 0o755)) // by a crash
+	must(t, v.Fill(ctx, "bound", lowers, "/data"))
+	plain := make1(t, v, model.Volume{Name: "plain"})
+	must(t, v.Fill(ctx, "plain", lowers, "/data"))
+	same(t, "filled in place", describe(t, dir), describe(t, plain.Mountpoint))
+	// A crash between the two steps is finished later.
+	second := t.TempDir()
+	must(t, os.Rename(dir, second+"/"+wholeMade))
+	make1(t, v, model.Volume{Name: "second", Options: map[string]string{"type": "none", "o": "bind", "device": second}})
+	must(t, v.Fill(ctx, "second", lowers, "/data"))
+	same(t, "finished", describe(t, second), describe(t, plain.Mountpoint))
+	must(t, os.Remove(second+"/a"))
+	must(t, v.Fill(ctx, "second", lowers, "/data"))
+	if _, err := os.Stat(second + "/a"); err == nil {
+		t.Fatal("filled twice")
+	}
+}
+
 func TestSharedFilesystem(t *testing.T) {
 	root := t.TempDir()
 	v := open(t, root)
@@ -145,5 +178,3 @@ func TestSharedFilesystem(t *testing.T) {
 		t.Log(err)
 	}
 }
-
-func errOf(_ model.VolumeMount, err error) error { return err }

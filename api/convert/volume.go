@@ -1,6 +1,7 @@
 package convert
 
 import (
+	"cmp"
 	"time"
 
 	"github.com/moby/moby/api/types/volume"
@@ -11,7 +12,7 @@ import (
 
 // Volume is a volume as the API shows it.
 func Volume(m *model.Volume) volume.Volume {
-	out := volume.Volume{Name: m.Name, Driver: m.Driver, Mountpoint: m.Mountpoint, Labels: m.Labels, Options: m.Options, Scope: model.ScopeLocal}
+	out := volume.Volume{Name: m.Name, Driver: m.Driver, Mountpoint: m.Mountpoint, Labels: m.Labels, Options: m.Options, Scope: cmp.Or(m.Scope, model.ScopeLocal), Status: m.Status}
 	if !m.Created.IsZero() {
 		out.CreatedAt = m.Created.UTC().Format(time.RFC3339)
 	}

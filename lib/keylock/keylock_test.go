@@ -1,6 +1,7 @@
 package keylock
 
 import (
+	"context"
 	"sync"
 	"testing"
 )
@@ -23,4 +24,23 @@ func TestOneAtATimePerName(t *testing.T) {
 	free := s.Lock("a")
 	s.Lock("b")() // another name does not wait
 	free()
+}
+
+func TestGivesUpWaiting(t *testing.T) {
+	var s Set
+	free := s.Lock("a")
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.LockContext(ctx, "a"); err == nil {
+		t.Fatal("two hold the lock")
+	}
+	free()
+	free, err := s.LockContext(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	free()
+	if len(s.held) != 0 {
+		t.Fatal("a lock that nobody holds is kept")
+	}
 }

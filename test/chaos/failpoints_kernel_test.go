@@ -17,6 +17,7 @@ import (
 
 	"github.com/shoalhq/shoal/test/netplugin"
 	"github.com/shoalhq/shoal/test/world"
+	"github.com/shoalhq/shoal/volume/plugintest"
 )
 
 var hitCall = regexp.MustCompile(`failpoint\.Hit\("([^"]+)"\)`)
@@ -86,6 +87,14 @@ var steps = []step{
 		o.run("volume", "clone", "source", "clone")
 	}},
 	{"socket", func(o *ordeal) { o.run("socket", "create", "--read-only", "victim") }},
+	{"other volumes", func(o *ordeal) {
+		dir := filepath.Join(o.w.Dir, fmt.Sprint("bound", o.round))
+		os.Mkdir(dir, 0o755)
+		o.run("volume", "create", "-o", "type=none", "-o", "o=bind", "-o", "device="+dir, "bound")
+		o.run("create", "--name", "bound", "-v", "bound:/etc", "toolbox")
+		o.run("volume", "create", "-d", "ext", "plugged")
+		o.run("run", "-d", "--name", "plugged", "-v", "plugged:/etc", "toolbox", "sleep", "1000")
+	}},
 	{"run", func(o *ordeal) {
 		o.run("run", "-d", "--name", "victim", "-v", "filled:/etc", "-p", "127.0.0.1:8099:80", "--restart", "no", "whoami")
 	}},
@@ -252,6 +261,7 @@ func (o *ordeal) halfMade() (left []string) {
 // TestEveryFailPoint goes through all fail points of the source, each with every way to fail.
 func TestEveryFailPoint(t *testing.T) {
 	plugins := t.TempDir()
+	ext := plugintest.Start(t, plugins, "ext")
 	w := world.New(t, "--registry-listen", "127.0.0.1:5009", "--plugin-dir", plugins)
 	far, err := netplugin.Serve(plugins, "tnet", w.InNet)
 	if err != nil {
@@ -271,6 +281,9 @@ func TestEveryFailPoint(t *testing.T) {
 			o.try(p, verb)
 			if left := far.Left(); left != "" {
 				t.Errorf("%s=%s: the network plug-in still has %s", p, verb, left)
+			}
+			if m := ext.Mounts("plugged"); len(m) > 0 {
+				t.Errorf("%s=%s: a volume of the plug-in stays mounted: %v", p, verb, m)
 			}
 			t.Logf("%s=%s: %v", p, verb, time.Since(began).Round(time.Millisecond))
 			if t.Failed() && os.Getenv("FAILFAST") != "" {
