@@ -2,8 +2,6 @@ package volume
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,7 +86,7 @@ func (v *Volumes) Mount(ctx context.Context, name, container string) (model.Volu
 			}
 		}
 	case needsMount(vol):
-		if err := v.mountOnce(ctx, vol); err != nil {
+		if err := v.mountOnce(ctx, e, vol); err != nil {
 			return m, errs.Wrap(err, "mount volume %s", name)
 		}
 	}
@@ -139,38 +137,6 @@ func (v *Volumes) Unmount(ctx context.Context, name, container string) error {
 	return errs.Wrap(unix.Unmount(vol.Mountpoint, unix.MNT_DETACH), "unmount volume %s", name)
 }
 
-// mountOnce mounts the volume's filesystem on its directory, unless it is.
-func (v *Volumes) mountOnce(ctx context.Context, vol model.Volume) error {
-	mounted, err := mountinfo.Mounted(vol.Mountpoint)
-	if err != nil || mounted {
-		return err
-	}
-	kind, device := vol.Options["type"], vol.Options["device"]
-	flags, data, err := options(ctx, kind, vol.Options["o"])
-	if err != nil {
-		return err
-	}
-	if kind == "cifs" || strings.HasPrefix(kind, "nfs") {
-		device, data, err = network(ctx, kind, device, data)
-		if err != nil {
-			return err
-		}
-	}
-	if err := unix.Mount(device, vol.Mountpoint, kind, flags, data); err != nil {
-		hint := ""
-		switch err {
-		case unix.ENODEV:
-			hint = "; this kernel has no such filesystem (see /proc/filesystems)"
-		case unix.EINVAL:
-			hint = "; the kernel's log (dmesg) may name the option it does not like"
-		case unix.EPERM:
-			hint = "; the daemon is not allowed to mount this"
-		}
-		return fmt.Errorf("type %s, device %s, options %q: %w%s", kind, device, vol.Options["o"], err, hint)
-	}
-	return nil
-}
-
 // flagOf are the options that the kernel takes as flags; false takes the flag away.
 var flagOf = map[string]struct {
 	flag uintptr
@@ -185,7 +151,7 @@ var flagOf = map[string]struct {
 }
 
 // options splits the option o into flags and what the filesystem itself reads.
-func options(_ context.Context, kind, text string) (flags uintptr, data string, err error) {
+func options(kind, text string) (flags uintptr, data string, err error) {
 	var rest []string
 	for o := range strings.SplitSeq(text, ",") {
 		if o == "" {
@@ -205,35 +171,6 @@ func options(_ context.Context, kind, text string) (flags uintptr, data string, 
 		return 0, "", errs.New(errs.Invalid, "type=none makes sense with o=bind only")
 	}
 	return flags, strings.Join(rest, ","), nil
-}
-
-// network resolves the server's name, which the kernel cannot: addr=NAME becomes addr=ADDRESS, and a missing addr is
-// taken from the device ("server:/path", "//server/share").
-func network(ctx context.Context, kind, device, data string) (string, string, error) {
-	var out []string
-	addr := ""
-	for o := range strings.SplitSeq(data, ",") {
-		if a, ok := strings.CutPrefix(o, "addr="); ok {
-			addr = a
-		} else if o != "" {
-			out = append(out, o)
-		}
-	}
-	if addr == "" {
-		if kind == "cifs" {
-			addr, _, _ = strings.Cut(strings.TrimPrefix(device, "//"), "/")
-		} else {
-			addr, _, _ = strings.Cut(device, ":")
-		}
-	}
-	if addr == "" {
-		return "", "", errs.New(errs.Invalid, "device %q names no server; use o=addr=SERVER", device)
-	}
-	ip, err := net.DefaultResolver.LookupIPAddr(ctx, addr)
-	if err != nil || len(ip) == 0 {
-		return "", "", errs.New(errs.Unavailable, "server %q has no address: %w", addr, err)
-	}
-	return device, strings.Join(append(out, "addr="+ip[0].String()), ","), nil
 }
 
 // mountsBelow lists what is mounted on or under dir.

@@ -61,6 +61,9 @@ type Volumes struct {
 	busy       keylock.Set    // one operation on a volume at a time
 	filling    keylock.Set    // one copy-up at a time, around those operations
 	background sync.WaitGroup // mounts that are given back to plug-ins
+
+	mount    func(device, dir, kind string, flags uintptr, data string) error // unix.Mount, but for tests
+	patience time.Duration                                                    // with it
 }
 
 // entry is one volume; under Volumes.mu.
@@ -70,6 +73,7 @@ type entry struct {
 	mounted map[string]bool // containers that run with it mounted
 	stale   map[string]bool // containers that an earlier daemon let a plug-in mount it for, and not heard of yet
 	at      string          // where the plug-in mounted it
+	pending <-chan struct{} // closed when the last mount on the host has ended; under the volume's lock
 }
 
 // record is volume.json.
@@ -95,7 +99,7 @@ func Open(cfg Config) *Volumes {
 	if cfg.Events == nil {
 		cfg.Events = func(model.Event) {}
 	}
-	return &Volumes{cfg: cfg, all: map[string]*entry{}}
+	return &Volumes{cfg: cfg, all: map[string]*entry{}, mount: unix.Mount, patience: mountPatience}
 }
 
 // load reads all records once; it is called with mu held, at the first use, when nothing else can be waiting for long.

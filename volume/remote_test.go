@@ -1,0 +1,86 @@
+package volume
+
+import (
+	"net"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/model"
+)
+
+// A server on the loopback that accepts connections.
+func listen(t *testing.T) (port string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	_, port, _ = net.SplitHostPort(l.Addr().String())
+	return port
+}
+
+func TestRemoteTrouble(t *testing.T) {
+	v := open(t, t.TempDir())
+	v.patience = 200 * time.Millisecond
+	result, hang := error(nil), make(chan struct{})
+	var got string
+	v.mount = func(device, _, kind string, _ uintptr, data string) error {
+		got = kind + " " + device + " " + data
+		if result == nil {
+			<-hang
+		}
+		return result
+	}
+	refused, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, closed, _ := net.SplitHostPort(refused.Addr().String())
+	refused.Close()
+	open := listen(t)
+	for i, c := range []struct {
+		kind, device, o string
+		result          error
+		errKind         errs.Kind
+		says, mounts    string
+	}{
+		{"nfs", ":/x", "addr=127.0.0.1,port=" + closed, unix.EINVAL, errs.Unavailable, "nothing listens at 127.0.0.1:" + closed, ""},
+		{"nfs4", "localhost:/x", "rw,vers=4.2,port=" + open, unix.EACCES, errs.Forbidden, "exports", "nfs4 localhost:/x vers=4.2,port=" + open + ",addr="},
+		{"nfs", ":/x", "addr=127.0.0.1,proto=udp", unix.ENODEV, errs.Unsupported, "no such filesystem", "nfs :/x proto=udp,addr=127.0.0.1"},
+		{"nfs", ":/x", "addr=does-not-exist.invalid", nil, errs.Unavailable, "has no address", ""},
+		{"nfs", ":/x", "", nil, errs.Invalid, "names no server", ""},
+		{"nfs", ":/x", "addr=127.0.0.1,port=" + open, nil, errs.Unavailable, "within 200ms", "nfs :/x port=" + open},
+		{"cifs", "//127.0.0.1/share", "username=u,password=secret,port=" + open, unix.EINVAL, errs.Invalid, "password=***", "cifs //127.0.0.1/share username=u,password=secret,port=" + open + ",addr=127.0.0.1"},
+		{"cifs", "//127.0.0.1/share", "port=" + closed, unix.EINVAL, errs.Unavailable, "nothing listens", ""},
+	} {
+		name := "vol" + string(rune('a'+i))
+		make1(t, v, model.Volume{Name: name, Options: map[string]string{"type": c.kind, "device": c.device, "o": c.o}})
+		result, got = c.result, ""
+		_, err := v.Mount(t.Context(), name, "c1")
+		if err == nil || !strings.Contains(err.Error(), c.says) || c.errKind != errs.Forbidden && c.errKind != errs.Invalid && !errs.Is(err, c.errKind) ||
+			strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s %s %s: %v", c.kind, c.device, c.o, err)
+		}
+		if !strings.HasPrefix(got, c.mounts) {
+			t.Errorf("%s %s %s: mounted %q, want %q", c.kind, c.device, c.o, got, c.mounts)
+		}
+		if e := v.all[name]; len(e.mounted) > 0 {
+			t.Error("noted as mounted")
+		}
+	}
+	// As long as the kernel has not given up, there is no second try.
+	if _, err := v.Mount(t.Context(), "volf", "c1"); !errs.Is(err, errs.Unavailable) || !strings.Contains(err.Error(), "earlier mount") {
+		t.Error(err)
+	}
+	close(hang)
+	<-v.all["volf"].pending
+	result = os.ErrPermission
+	if _, err := v.Mount(t.Context(), "volf", "c1"); err == nil || strings.Contains(err.Error(), "earlier mount") {
+		t.Error(err)
+	}
+}
