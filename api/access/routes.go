@@ -162,5 +162,9 @@ var table = map[string]Rule{
 	"POST /shoal/sockets":                 engine,
 	"DELETE /shoal/sockets/{name}":        engine,
 	"GET /shoal/audit":                    engine,
+	"GET /shoal/volumes/{name}/backup":    streamed,
+	"POST /shoal/volumes/{name}/backup":   streamed,
+	"POST /shoal/volumes/{name}/restore":  streamed,
+	"POST /shoal/volumes/{name}/clone":    streamed,
 	"GET /shoal/explain":                  look,
 }
