@@ -22,6 +22,7 @@ func verbs() []verb {
 		{name: "context", short: "Manage contexts", group: contextVerbs()},
 		{name: "image", short: "Manage images", group: imageVerbs()},
 		{name: "network", short: "Manage networks", group: networkVerbs()},
+		{name: "oci", short: "Check, unpack and generate what the Open Container Initiative specifies", make: ociCommand},
 		{name: "registry", short: "Serve images to others", group: registryVerbs()},
 		{name: "socket", short: "Manage scoped sockets: the API for those who shall not be root", group: socketVerbs()},
 		{name: "system", short: "Manage the engine", group: systemVerbs()},

@@ -13,6 +13,7 @@ import (
 	"github.com/shoalhq/shoal/lib/version"
 	"github.com/shoalhq/shoal/node"
 	"github.com/shoalhq/shoal/node/config"
+	"github.com/shoalhq/shoal/oci"
 	"github.com/shoalhq/shoal/runtime/logs/tlsdial"
 )
 
@@ -22,6 +23,9 @@ func main() {
 			fail(err)
 		}
 		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == "oci" {
+		os.Exit(oci.Main(os.Args[2:]))
 	}
 	if len(os.Args) == 2 && os.Args[1] == "log-forward" { // started by supervisors for log servers behind TLS
 		os.Exit(tlsdial.Main())

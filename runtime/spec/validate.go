@@ -16,14 +16,29 @@ func bad(field, format string, args ...any) error {
 
 // Validate checks what can be checked without the host. The process may be missing: it is needed at the start only.
 func Validate(s *specs.Spec) error {
-	for _, check := range []func(*specs.Spec) error{checkVersion, checkRoot, checkProcessOf, checkMounts, checkNamespaces,
-		checkMappings, checkPaths, checkSysctls, checkDevices, checkNames, checkHooks, checkTime} {
+	for _, check := range checks {
 		if err := check(s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
+
+// Problems is Validate for people: the first problem of every part.
+func Problems(s *specs.Spec) (all []error) {
+	for _, check := range checks {
+		if err := check(s); err != nil {
+			all = append(all, err)
+		}
+		if s.Linux == nil && len(all) > 0 {
+			return all // most of the rest is about it
+		}
+	}
+	return all
+}
+
+var checks = []func(*specs.Spec) error{checkVersion, checkRoot, checkProcessOf, checkMounts, checkNamespaces,
+	checkMappings, checkPaths, checkSysctls, checkDevices, checkNames, checkHooks, checkTime}
 
 func checkVersion(s *specs.Spec) error {
 	if s.Version == "" {

@@ -29,6 +29,7 @@ var table = []rule{
 	{who: "network", may: []string{"model", "observe"}},
 	{who: "volume", may: []string{"model", "observe"}},
 	{who: "build", may: []string{"model", "observe", "image/store"}},
+	{who: "oci", may: []string{"model", "image/layer", "image/builtin", "runtime/spec", "runtime/privilege", "runtime/seccomp/profile"}},
 	{who: "rootview", may: []string{"model", "observe"}},
 	{who: "engine", may: []string{"model", "observe"}, never: []ban{{"cluster", "a single node must not know the cluster"}}},
 	{who: "cluster", may: []string{"model", "observe", "network/ipam"}, never: []ban{{"engine", "the agent drives the engine through an adapter in node"}}},
