@@ -35,6 +35,9 @@ func Mount(d Dirs) (*os.File, error) {
 		}
 		return os.NewFile(uintptr(fd), d.Lower[0]), nil
 	}
+	if Classic() {
+		return MountClassic(d)
+	}
 	fs, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		return nil, os.NewSyscallError("fsopen overlay", err)
@@ -61,8 +64,10 @@ func configure(fs int, d Dirs) error {
 	if err := unix.FsconfigSetString(fs, "source", "overlay"); err != nil {
 		return err
 	}
-	if err := setLower(fs, d.Lower); err != nil {
-		return err
+	for _, l := range d.Lower {
+		if err := unix.FsconfigSetString(fs, "lowerdir+", l); err != nil {
+			return fmt.Errorf("lower directory %s: %w", l, err)
+		}
 	}
 	if d.Upper != "" {
 		if err := unix.FsconfigSetString(fs, "upperdir", d.Upper); err != nil {
@@ -82,25 +87,6 @@ func configure(fs int, d Dirs) error {
 		}
 		if err != nil {
 			return fmt.Errorf("option %s: %w", o, err)
-		}
-	}
-	return nil
-}
-
-// setLower adds the layers one by one (Linux 6.8), or on older kernels in one text of at most 255 characters.
-func setLower(fs int, lower []string) error {
-	for i, l := range lower {
-		err := unix.FsconfigSetString(fs, "lowerdir+", l)
-		if i == 0 && errors.Is(err, unix.EINVAL) {
-			escape := strings.NewReplacer(`\`, `\\`, `:`, `\:`)
-			all := make([]string, len(lower))
-			for j := range lower {
-				all[j] = escape.Replace(lower[j])
-			}
-			return unix.FsconfigSetString(fs, "lowerdir", strings.Join(all, ":"))
-		}
-		if err != nil {
-			return fmt.Errorf("lower directory %s: %w", l, err)
 		}
 	}
 	return nil

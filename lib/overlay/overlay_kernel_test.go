@@ -34,18 +34,20 @@ func names(t *testing.T, f *os.File) int {
 }
 
 func TestMountIsDetachedAndMerged(t *testing.T) {
-	d := mkdirs(t, 130)
-	f, err := Mount(Dirs{Lower: d[2:], Upper: d[0], Work: d[1]})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	if n := names(t, f); n != 129 {
-		t.Errorf("%d names, want 129", n)
-	}
-	table, _ := os.ReadFile("/proc/self/mountinfo")
-	if strings.Contains(string(table), filepath.Dir(d[0])) {
-		t.Error("the mount is in the mount table")
+	for _, mount := range []func(Dirs) (*os.File, error){Mount, MountClassic} {
+		d := mkdirs(t, 130)
+		f, err := mount(Dirs{Lower: d[2:], Upper: d[0], Work: d[1]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if n := names(t, f); n != 129 {
+			t.Errorf("%d names, want 129", n)
+		}
+		table, _ := os.ReadFile("/proc/self/mountinfo")
+		if strings.Contains(string(table), filepath.Dir(d[0])) {
+			t.Error("the mount is in the mount table")
+		}
 	}
 }
 

@@ -275,8 +275,8 @@ func (b *Builder) mask() error {
 	return errs.Wrap(cover(files, b.nullTree), "mask files")
 }
 
-// cover mounts copies of one tree over all places, and on the last the tree itself: one that stayed detached would have
-// to be dissolved at the exec, which makes it wait for RCU.
+// cover mounts one tree over the first place and copies of it over the others. Only a tree that is attached can be copied
+// before Linux 6.15.
 func cover(places []int, open func() (int, error)) error {
 	if len(places) == 0 {
 		return nil
@@ -286,11 +286,13 @@ func cover(places []int, open func() (int, error)) error {
 		return err
 	}
 	defer unix.Close(from)
-	last := len(places) - 1
-	for _, dest := range places[:last] {
+	if err := moveTo(from, places[0]); err != nil {
+		return err
+	}
+	for _, dest := range places[1:] {
 		tree, err := cloneTree(from, "", false)
 		if err != nil {
-			return err
+			return fmt.Errorf("copy a mount: %w", err)
 		}
 		err = moveTo(tree, dest)
 		unix.Close(tree)
@@ -298,7 +300,7 @@ func cover(places []int, open func() (int, error)) error {
 			return err
 		}
 	}
-	return moveTo(from, places[last])
+	return nil
 }
 
 // nullTree is a detached mount of a device that was verified to be the null device: a container-supplied /dev/null must

@@ -5,11 +5,16 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/overlay"
 )
 
 // newFS makes a detached mount of a file system from "key=value" options. What the kernel says about a refused option
 // is part of the error.
 func newFS(typ, source string, data []string, attrs uint64) (int, error) {
+	if typ == "overlay" && overlay.Classic() {
+		return classicFS(data, attrs)
+	}
 	ctx, err := unix.Fsopen(typ, unix.FSOPEN_CLOEXEC)
 	if err != nil {
 		if err == unix.ENODEV {

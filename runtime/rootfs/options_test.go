@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/overlay"
 )
 
 func TestParseOptions(t *testing.T) {
@@ -56,8 +58,10 @@ func TestParseCgroups(t *testing.T) {
 	}
 }
 
-func TestEscapeLowers(t *testing.T) {
-	if got := escapeLowers([]string{`/a:b`, `/c,d\e`}); got != `/a\:b:/c\,d\\e` {
-		t.Error(got)
+func TestOverlayOf(t *testing.T) {
+	got := overlayOf([]string{`lowerdir=/a\:b:/c`, "upperdir=/u,workdir=/w", "userxattr"})
+	want := overlay.Dirs{Lower: []string{"/a:b", "/c"}, Upper: "/u", Work: "/w", Options: []string{"userxattr"}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v", got)
 	}
 }

@@ -2,20 +2,25 @@ package rootfs
 
 import (
 	"fmt"
-	"os"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/overlay"
 	"github.com/shoalhq/shoal/runtime/spec"
 )
 
-// mountOverlay makes a detached overlay. Layers are given one by one where the kernel takes them so (6.5): no limit by
-// the size of a page and no character with a meaning; else as one option of short names relative to a common parent.
+// mountOverlay makes a detached overlay. Layers are given one by one where the kernel takes them so (6.8): no limit by
+// the size of a page and no character with a meaning.
 func mountOverlay(o *spec.RootfsOverlay, label string) (int, error) {
 	if len(o.Lower) == 0 {
 		return -1, errs.New(errs.Invalid, "the overlay annotation names no lower directory")
+	}
+	if overlay.Classic() {
+		fd, err := classicOverlay(overlay.Dirs{Lower: o.Lower, Upper: o.Upper, Work: o.Work, Options: o.Options}, label)
+		return fd, errs.Wrap(err, "root file system")
 	}
 	ctx, err := unix.Fsopen("overlay", unix.FSOPEN_CLOEXEC)
 	if err != nil {
@@ -54,52 +59,62 @@ func mountOverlay(o *spec.RootfsOverlay, label string) (int, error) {
 }
 
 func setLowers(ctx int, lowers []string) error {
-	for i, dir := range lowers {
-		err := unix.FsconfigSetString(ctx, "lowerdir+", dir)
-		if err == unix.EINVAL && i == 0 {
-			return setLowersOld(ctx, lowers)
-		}
-		if err != nil {
+	for _, dir := range lowers {
+		if err := unix.FsconfigSetString(ctx, "lowerdir+", dir); err != nil {
 			return contextErr(ctx, err, "lower directory "+dir)
 		}
 	}
 	return nil
 }
 
-func setLowersOld(ctx int, lowers []string) error {
-	list := escapeLowers(lowers)
-	// fsconfig takes at most 256 bytes of a string: longer lists go through short names of descriptors.
-	if len(list) >= maxString {
-		var files []*os.File
-		defer func() {
-			for _, f := range files {
-				f.Close()
-			}
-		}()
-		short := make([]string, len(lowers))
-		for i, dir := range lowers {
-			f, err := os.OpenFile(dir, openPath|unix.O_DIRECTORY, 0)
-			if err != nil {
-				return err
-			}
-			files = append(files, f)
-			short[i] = fmt.Sprintf("/proc/self/fd/%d", f.Fd())
+// classicOverlay is for kernels that take long lists of layers by mount(2) only. They make id-mapped and labelled overlays, too.
+func classicOverlay(d overlay.Dirs, label string) (int, error) {
+	if label != "" {
+		d.Options = append(slices.Clip(d.Options), `context="`+label+`"`)
+	}
+	f, err := overlay.MountClassic(d)
+	if err != nil {
+		return -1, err
+	}
+	defer f.Close()
+	return unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+}
+
+// classicFS is newFS for overlays.
+func classicFS(data []string, attrs uint64) (int, error) {
+	fd, err := classicOverlay(overlayOf(data), "")
+	if err != nil {
+		return -1, err
+	}
+	if err := setAttr(fd, attrs, 0, false); err != nil {
+		unix.Close(fd)
+		return -1, err
+	}
+	return fd, nil
+}
+
+// overlayOf reads the options of an overlay that the configuration itself asks for.
+func overlayOf(data []string) (d overlay.Dirs) {
+	for item := range strings.SplitSeq(strings.Join(data, ","), ",") {
+		switch key, value, _ := strings.Cut(item, "="); key {
+		case "lowerdir":
+			d.Lower = splitLowers(value)
+		case "upperdir":
+			d.Upper = value
+		case "workdir":
+			d.Work = value
+		case "":
+		default:
+			d.Options = append(d.Options, item)
 		}
-		list = strings.Join(short, ":")
 	}
-	if len(list) >= maxString {
-		return errs.New(errs.Unsupported, "%d image layers are too many for an overlay on this kernel; Linux 6.5 takes 500", len(lowers))
-	}
-	if err := unix.FsconfigSetString(ctx, "lowerdir", list); err != nil {
-		return contextErr(ctx, err, "lowerdir")
-	}
-	return nil
+	return d
 }
 
 // maxString is how long a string fsconfig takes, with its end.
 const maxString = 256
 
-// splitLowers is the opposite of escapeLowers.
+// splitLowers takes a list of directories apart, where colons within names are escaped.
 func splitLowers(list string) []string {
 	var out []string
 	var dir strings.Builder
@@ -116,12 +131,4 @@ func splitLowers(list string) []string {
 		}
 	}
 	return append(out, dir.String())
-}
-
-func escapeLowers(lowers []string) string {
-	escaped := make([]string, len(lowers))
-	for i, dir := range lowers {
-		escaped[i] = strings.NewReplacer(`\`, `\\`, `:`, `\:`, `,`, `\,`).Replace(dir)
-	}
-	return strings.Join(escaped, ":")
 }
