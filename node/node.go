@@ -148,6 +148,7 @@ func (n *Node) build(ctx context.Context) error {
 	if n.engine, err = n.openEngine(ctx, cfg); err != nil {
 		return err
 	}
+	n.front.builder = n.openBuilder(cfg, runtimePath)
 	if o := cfg.Registry.Server; o.Listen != "" {
 		if n.registry, err = startRegistry(o, filepath.Join(cfg.Daemon.DataRoot, "registry"), n.images.Store, n.registryClient(), n.log); err != nil {
 			return err
@@ -185,7 +186,7 @@ func (n *Node) backends() server.Backends {
 	hostname, _ := os.Hostname()
 	return server.Backends{
 		Containers: n.engine, Life: n.engine, Streams: n.engine, Files: n.engine, Execs: n.engine,
-		Images: apiImages{n.images, n.engine}, Transfer: n.images, Registry: n.registryClient(),
+		Making:   server.Making{Images: apiImages{n.images, n.engine}, Transfer: n.images, Registry: n.registryClient(), Builds: n.front.builder},
 		Networks: apiNetworks{n.networks, n.engine}, Volumes: apiVolumes{n.volumes, n.engine, n.images},
 		System: &about{cfg: func() config.Config { return *n.cfg.Load() }, id: daemonID(n.cfg.Load().Daemon.DataRoot),
 			hostname: hostname, driver: n.storageDriver, images: n.imageCount, warnings: n.warnings, host: readHostFacts(), logs: logopts.Drivers, drivers: n.volumes.Drivers},
@@ -279,7 +280,7 @@ func (n *Node) shutdown(timeout time.Duration) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = nil // requests that did not end were cut off
 	}
-	return errors.Join(err, n.registry.close(ctx), n.engine.Close(ctx), n.networks.Close(), n.images.Close(), n.front.audit.Close())
+	return errors.Join(err, n.registry.close(ctx), n.front.builder.Close(), n.engine.Close(ctx), n.networks.Close(), n.images.Close(), n.front.audit.Close())
 }
 
 func closeListeners(ls []net.Listener) {

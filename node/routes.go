@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"github.com/shoalhq/shoal/api/server"
+	"github.com/shoalhq/shoal/build"
 	"github.com/shoalhq/shoal/lib/version"
 	"github.com/shoalhq/shoal/observe/audit"
 )
@@ -11,6 +12,7 @@ import (
 // front is what clients reach.
 type front struct {
 	api      *server.Server
+	builder  *build.Builder
 	guard    server.Guard // of the full API; scoped sockets add their scope
 	backends server.Backends
 	sockets  *sockets

@@ -18,13 +18,19 @@ type Backends struct {
 	Streams    Streams
 	Files      Files
 	Execs      Execs
-	Images     Images
-	Transfer   ImageTransfer
-	Registry   Registry
-	Networks   Networks
-	Volumes    Volumes
-	System     System
-	Events     *events.Bus
+	Making
+	Networks Networks
+	Volumes  Volumes
+	System   System
+	Events   *events.Bus
+}
+
+// Making are the rooms that keep, move and make images.
+type Making struct {
+	Images   Images
+	Transfer ImageTransfer
+	Registry Registry
+	Builds   Builds
 }
 
 // Containers keeps the containers' records: a container is there from Create until Remove.

@@ -56,8 +56,8 @@ func serve(t *testing.T, f *fake, opts ...moby.Opt) (*moby.Client, string) {
 }
 
 func (f *fake) backends() Backends {
-	return Backends{Containers: f, Life: f, Streams: f, Files: f, Execs: f, Images: fakeImages{f},
-		Transfer: fakeImages{f}, Networks: fakeNetworks{f}, Volumes: fakeVolumes{f}, System: f, Events: f.bus}
+	return Backends{Containers: f, Life: f, Streams: f, Files: f, Execs: f, Making: Making{Images: fakeImages{f}, Transfer: fakeImages{f}},
+		Networks: fakeNetworks{f}, Volumes: fakeVolumes{f}, System: f, Events: f.bus}
 }
 
 // listen starts a server for the fake on a unix socket.

@@ -87,7 +87,7 @@ func TestBadRequestsAreAnsweredInSentences(t *testing.T) {
 		{"POST", "/containers/brave_heron/start", "", ``, 304, ""},
 		{"GET", "/events?since=9&until=5", "", "", 400, "swap them"},
 		{"GET", "/system/df?type=dust", "", "", 400, "unknown object type"},
-		{"POST", "/build", "application/x-tar", "", 501, "builds are not supported yet"},
+		{"POST", "/build", "application/x-tar", "", 501, "builds are not available"},
 		{"GET", "/swarm", "", "", 503, "not a swarm manager"},
 		{"POST", "/images/create", "", "", 400, "neither fromImage"},
 		{"POST", "/networks/own/connect", js, `{}`, 400, "the container is missing"},

@@ -24,5 +24,6 @@ func (s *Server) routes() {
 	s.registryRoutes()
 	s.networkRoutes()
 	s.volumeRoutes()
+	s.buildRoutes()
 	s.unsupportedRoutes()
 }

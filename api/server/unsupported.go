@@ -23,13 +23,6 @@ func (s *Server) unsupportedRoutes() {
 	}
 	s.handle("POST /swarm/init", answer(errs.New(errs.Unsupported, "swarm init: clusters are not supported yet")))
 	s.handle("POST /swarm/join", answer(errs.New(errs.Unsupported, "swarm join: clusters are not supported yet")))
-	build := answer(errs.New(errs.Unsupported, "builds are not supported yet: build elsewhere and \"load\" the image"))
-	for _, p := range []string{"/build", "/build/", "/session", "/grpc"} {
-		s.handle(p, build)
-	}
-	s.handle("POST /build/prune", func(w http.ResponseWriter, _ *http.Request, _ types.Version) error { // "system prune" asks for it
-		return writeJSON(w, http.StatusOK, map[string]any{"CachesDeleted": []string{}, "SpaceReclaimed": 0})
-	})
 	s.handle("GET /plugins", func(w http.ResponseWriter, _ *http.Request, _ types.Version) error {
 		return writeJSON(w, http.StatusOK, []string{})
 	})

@@ -214,3 +214,9 @@ func addCertificate(config *tls.Config, path string) error {
 	}
 	return nil
 }
+
+// Hosts is where a build finds the repositories of a registry: its mirrors, and itself. Credentials are the build client's,
+// and whoever asks adds them.
+func (c *Client) Hosts(domain string) ([]docker.RegistryHost, error) {
+	return c.begin(model.Reference{Domain: domain}, nil, nil).hosts()
+}

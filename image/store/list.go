@@ -106,17 +106,20 @@ func (s *Store) layerSizes(ctx context.Context, b *backend, d *described) ([]int
 	if sizes != nil {
 		return sizes, true
 	}
-	chains := identity.ChainIDs(slices.Clone(d.diffIDs))
-	sizes = make([]int64, len(chains))
-	for i, c := range slices.Backward(chains) { // the top one is missing when any is
-		u, err := b.snap.Usage(ctx, c.String())
+	names, err := b.layerSnapshots(ctx, d)
+	if err != nil {
+		return nil, false
+	}
+	sizes = make([]int64, len(d.diffIDs))
+	for i, name := range slices.Backward(names) { // the top one is missing when any is
+		u, err := b.snap.Usage(ctx, name)
 		if err != nil {
 			if !errdefs.IsNotFound(err) {
-				s.cfg.Log.Warn("size of layer is not known", "layer", c, "error", err)
+				s.cfg.Log.Warn("size of layer is not known", "layer", name, "error", err)
 			}
 			return nil, false
 		}
-		sizes[i] = u.Size
+		sizes[min(i, len(sizes)-1)] += u.Size // a build may have made one layer of several snapshots
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -98,6 +98,9 @@ func (s *Store) unpack(ctx context.Context, b *backend, d *described, progress f
 	if dirs, err := b.lowers(ctx, chains); err == nil || !errdefs.IsNotFound(err) {
 		return dirs, classify(err)
 	}
+	if dirs, err := b.builtLowers(ctx, d.config.Digest); err == nil || !errdefs.IsNotFound(err) {
+		return dirs, classify(err)
+	}
 	ctx, done, err := b.lease(ctx)
 	if err != nil {
 		return nil, err

@@ -105,6 +105,9 @@ var steps = []step{
 	{"update", func(o *ordeal) { o.run("update", "--memory", "64m", "--memory-swap", "64m", "victim") }},
 	{"ports", func(o *ordeal) { o.run("update", "--publish-add", "127.0.0.1:8098:80", "victim") }},
 	{"commit", func(o *ordeal) { o.run("commit", "victim", fmt.Sprintf("made:%d", o.round)) }},
+	{"build", func(o *ordeal) {
+		o.w.Build(fmt.Sprintf("t=made:b%d", o.round), world.Archive(map[string]string{"Dockerfile": fmt.Sprintf("FROM toolbox\nRUN echo %d\n", o.round)}))
+	}},
 	{"exec", func(o *ordeal) { o.run("exec", "victim", "/whoami", "--help") }},
 	{"registry", func(o *ordeal) { o.upload() }},
 	{"kill", func(o *ordeal) { o.run("kill", "victim"); o.run("wait", "victim") }},

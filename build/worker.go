@@ -1,0 +1,195 @@
+package build
+
+import (
+	"context"
+	"encoding/json"
+	"runtime/debug"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/diff"
+	"github.com/containerd/containerd/v2/pkg/namespaces"
+	"github.com/containerd/containerd/v2/plugins/diff/walking"
+	"github.com/containerd/platforms"
+	"github.com/moby/buildkit/cache"
+	"github.com/moby/buildkit/client"
+	"github.com/moby/buildkit/exporter"
+	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/util/disk"
+	"github.com/moby/buildkit/worker/base"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/moby/buildkit/cmd/buildkitd/config"
+
+	"github.com/shoalhq/shoal/image/store"
+	"github.com/shoalhq/shoal/lib/errs"
+)
+
+// ourWorker is BuildKit's worker with our image exporter.
+type ourWorker struct {
+	*base.Worker
+	store *store.Store
+	parts store.Parts
+}
+
+// Exporter knows "moby" as a name of "image": that is what clients of Docker's own daemon ask for.
+func (w *ourWorker) Exporter(name string, sm *session.Manager) (exporter.Exporter, error) {
+	if name == "moby" {
+		name = client.ExporterImage
+	}
+	e, err := w.Worker.Exporter(name, sm)
+	if err != nil || name != client.ExporterImage {
+		return e, err
+	}
+	return imageExporter{e, w}, nil
+}
+
+// imageExporter makes images that run without being unpacked: their layers are the snapshots that were built.
+type imageExporter struct {
+	exporter.Exporter
+	w *ourWorker
+}
+
+func (e imageExporter) Resolve(ctx context.Context, id int, opt map[string]string) (exporter.ExporterInstance, error) {
+	o := make(map[string]string, len(opt)+1)
+	for k, v := range opt {
+		o[k] = v
+	}
+	delete(o, string(exptypes.OptKeyUnpack)) // nothing is to be unpacked
+	if _, ok := o[string(exptypes.OptKeyDanglingPrefix)]; !ok {
+		o[string(exptypes.OptKeyDanglingPrefix)] = danglingPrefix
+		o[string(exptypes.OptKeyDanglingEmptyOnly)] = "true"
+	}
+	names, err := fullNames(o[string(exptypes.OptKeyName)])
+	if err != nil {
+		return nil, err
+	}
+	o[string(exptypes.OptKeyName)] = names
+	i, err := e.Exporter.Resolve(ctx, id, o)
+	if err != nil {
+		return nil, err
+	}
+	return imageExport{i, e.w, o[string(exptypes.OptKeyStore)]}, nil
+}
+
+type imageExport struct {
+	exporter.ExporterInstance
+	w     *ourWorker
+	store string
+}
+
+func (e imageExport) Export(ctx context.Context, src *exporter.Source, info exporter.ExportBuildInfo) (map[string]string, exporter.FinalizeFunc, exporter.DescriptorReference, error) {
+	resp, finalize, desc, err := e.ExporterInstance.Export(ctx, src, info)
+	if err != nil || e.store == "false" {
+		return resp, finalize, desc, err
+	}
+	if err := e.runnable(ctx, src, desc.Descriptor()); err != nil {
+		desc.Release()
+		return nil, nil, nil, err
+	}
+	return resp, finalize, desc, nil
+}
+
+// runnable ties this machine's image of the result to its snapshot. desc's lease keeps the config meanwhile.
+func (e imageExport) runnable(ctx context.Context, src *exporter.Source, desc ocispec.Descriptor) error {
+	ctx = namespaces.WithNamespace(ctx, e.w.parts.Namespace)
+	for _, m := range manifests(ctx, e.w.parts.Content, desc) {
+		ref := refFor(src, m)
+		if ref == nil {
+			continue
+		}
+		if err := ref.Finalize(ctx); err != nil {
+			return err
+		}
+		snapshot := ref.GetString("cache.snapshot")
+		if snapshot == "" {
+			snapshot = ref.ID()
+		}
+		var doc struct {
+			Config ocispec.Descriptor `json:"config"`
+		}
+		if err := readJSON(ctx, e.w.parts.Content, m, &doc); err != nil {
+			return err
+		}
+		if _, err := e.w.parts.Snapshots.Stat(ctx, snapshot); err != nil {
+			continue // a layer that was not needed for the build and is unpacked when it is run
+		}
+		if err := e.w.store.Built(ctx, doc.Config.Digest, snapshot); err != nil {
+			return errs.Wrap(err, "record the image's root filesystem")
+		}
+	}
+	return nil
+}
+
+// manifests are the image manifests of what was exported.
+func manifests(ctx context.Context, cs content.Store, desc ocispec.Descriptor) []ocispec.Descriptor {
+	if !strings.Contains(desc.MediaType, "index") && !strings.Contains(desc.MediaType, "manifest.list") {
+		return []ocispec.Descriptor{desc}
+	}
+	var index ocispec.Index
+	if readJSON(ctx, cs, desc, &index) != nil {
+		return nil
+	}
+	var list []ocispec.Descriptor
+	for _, m := range index.Manifests {
+		if m.Annotations["vnd.docker.reference.type"] == "" {
+			list = append(list, m)
+		}
+	}
+	return list
+}
+
+// refFor finds what was built for the manifest's platform.
+func refFor(src *exporter.Source, m ocispec.Descriptor) cache.ImmutableRef {
+	if len(src.Refs) == 0 {
+		return src.Ref
+	}
+	if m.Platform == nil {
+		return nil
+	}
+	for key, ref := range src.Refs {
+		if p, err := platforms.Parse(key); err == nil && platforms.OnlyStrict(p).Match(*m.Platform) {
+			return ref
+		}
+	}
+	return nil
+}
+
+func readJSON(ctx context.Context, cs content.Store, desc ocispec.Descriptor, into any) error {
+	data, err := content.ReadBlob(ctx, cs, ocispec.Descriptor{Digest: desc.Digest, Size: desc.Size})
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal(data, into)
+}
+
+// newDiffer packs what a step changed, where BuildKit cannot read it from the overlay.
+func newDiffer(cs content.Store) diff.Comparer { return walking.NewWalkingDiff(cs) }
+
+// gcPolicy is BuildKit's own, with the administrator's limit.
+func gcPolicy(root string, p Policy) []client.PruneInfo {
+	free, _ := disk.GetDiskStat(root)
+	cfg := config.GCConfig{}
+	if p.KeepBytes > 0 {
+		cfg.GCMaxUsedSpace = config.DiskSpace{Bytes: p.KeepBytes}
+	}
+	var out []client.PruneInfo
+	for _, rule := range config.DefaultGCPolicy(cfg, free) {
+		out = append(out, client.PruneInfo{Filter: rule.Filters, All: rule.All, KeepDuration: rule.KeepDuration.Duration,
+			ReservedSpace: rule.ReservedSpace.AsBytes(free), MaxUsedSpace: rule.MaxUsedSpace.AsBytes(free), MinFreeSpace: rule.MinFreeSpace.AsBytes(free)})
+	}
+	return out
+}
+
+// buildkitVersion is that of the library.
+func buildkitVersion() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			if m.Path == "github.com/moby/buildkit" {
+				return m.Version
+			}
+		}
+	}
+	return "unknown"
+}
