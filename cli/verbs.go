@@ -137,6 +137,7 @@ func volumeVerbs() []verb {
 		{name: "prune", short: "Remove unused local volumes", make: volumePruneCommand},
 		{name: "restore", short: "Create a volume from an archive or image", make: volumeRestoreCommand},
 		{name: "rm", short: "Remove one or more volumes", make: volumeRmCommand, aliases: []string{"remove"}},
+		{name: "update", short: "Update a volume (cluster volumes only)", make: volumeUpdateCommand},
 	}
 }
 

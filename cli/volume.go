@@ -138,3 +138,11 @@ func volumeRmCommand(a *App) *cobra.Command {
 	cmd.ValidArgsFunction = a.completeVolumes
 	return cmd
 }
+
+func volumeUpdateCommand(a *App) *cobra.Command {
+	cmd := a.command("update [OPTIONS] VOLUME", count(0, 1), func(context.Context, *client.Client, []string) error {
+		return clusterVolumes("volume update")
+	})
+	cmd.Flags().String("availability", "active", `Cluster Volume availability ("active", "pause", "drain")`)
+	return cmd
+}

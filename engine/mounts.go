@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shoalhq/shoal/engine/ocispec"
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/ids"
@@ -49,9 +51,15 @@ func (e *Engine) resolveMounts(c *model.Container) error {
 			return err
 		}
 	}
-	for dest := range st.Tmpfs {
+	for dest, options := range st.Tmpfs {
 		if err := checkDestination(dest); err != nil {
 			return err
+		}
+		if _, err := ocispec.TmpfsMount(dest, options); err != nil {
+			return err
+		}
+		if path.Clean(dest) == "/proc" {
+			return onProc("a tmpfs")
 		}
 		if _, taken := r.at[path.Clean(dest)]; taken {
 			return invalid("Duplicate mount point: %s", dest)
@@ -67,7 +75,18 @@ func (e *Engine) resolveMounts(c *model.Container) error {
 		}
 	}
 	c.Mounts = r.points
+	for _, mp := range c.Mounts {
+		if mp.Destination == "/proc" && mp.Type != "bind" {
+			return onProc("a mount of type " + mp.Type)
+		}
+	}
 	return nil
+}
+
+// onProc refuses what is no procfs at /proc: the runtime, the kernel's security modules and the container's own programs
+// believe what they find there.
+func onProc(what string) error {
+	return invalid("%s cannot be mounted on /proc, which must be the kernel's: choose another destination, or an image that does not declare a volume there", what)
 }
 
 type mountResolver struct {
@@ -378,6 +397,12 @@ func (e *Engine) holdVolume(ctx context.Context, want model.Volume, id string) (
 // checkBindSource finds the directory on the host; -v makes a missing one, as Docker's users expect, --mount does not.
 func checkBindSource(mp *model.MountPoint) error {
 	_, err := os.Stat(mp.Source)
+	if mp.Destination == "/proc" && err == nil {
+		var st unix.Statfs_t
+		if unix.Statfs(mp.Source, &st) != nil || st.Type != unix.PROC_SUPER_MAGIC {
+			return onProc("the directory " + mp.Source)
+		}
+	}
 	if !errors.Is(err, fs.ErrNotExist) {
 		if err != nil {
 			return errs.As(errs.Invalid, errs.Wrap(err, "bind mount on %s", mp.Destination))
