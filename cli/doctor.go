@@ -1,11 +1,29 @@
 package cli
 
 import (
+	"context"
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/shoalhq/shoal/doctor"
 	"github.com/shoalhq/shoal/lib/errs"
 )
+
+// repairs asks the daemon what it found changed behind its back. The doctor works without a daemon too.
+func repairs(ctx context.Context, a *App) []doctor.Repair {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	api, err := a.API()
+	if err != nil {
+		return nil
+	}
+	var r doctor.Report
+	if err := api.Call(ctx, "GET", "/shoal/doctor", nil, &r); err != nil {
+		return nil
+	}
+	return r.Facts.Repairs
+}
 
 func doctorCommand(a *App) *cobra.Command {
 	var f string
@@ -20,6 +38,7 @@ func doctorCommand(a *App) *cobra.Command {
 			return badFlag("--format %q: use json or text", f)
 		}
 		facts := doctor.Collect(cmd.Context(), o)
+		facts.Repairs = repairs(cmd.Context(), a)
 		findings := doctor.Evaluate(facts)
 		var err error
 		if f == "json" {

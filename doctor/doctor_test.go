@@ -88,7 +88,14 @@ var cases = map[string]struct {
 	"inotify-low":              {func(f *Facts) { f.Sysctls["fs.inotify.max_user_instances"] = 128 }, "128"},
 	"clock-wrong":              {func(f *Facts) { f.Clock.Unix = 100 }, "second 100"},
 	"clock-unsynchronized":     {func(f *Facts) { f.Clock.Synchronized = false }, "synchronized"},
-	"memory-low":               {func(f *Facts) { f.MemoryBytes = 100 << 20 }, "100 MiB"},
+	"network-repaired": {func(f *Facts) {
+		f.Repairs = []Repair{{Code: "network-repaired", What: "bridge shoal0", How: "was removed by x", Times: 3}}
+	}, "3 times"},
+	"network-route-clash": {func(f *Facts) {
+		f.Repairs = []Repair{{Code: "network-route-clash", What: "network a", How: "overlaps"}}
+	}, "--subnet"},
+	"network-endpoint": {func(f *Facts) { f.Repairs = []Repair{{Code: "network-endpoint", What: "endpoint", How: "driver says"}} }, "connect it again"},
+	"memory-low":       {func(f *Facts) { f.MemoryBytes = 100 << 20 }, "100 MiB"},
 }
 
 func TestEveryRule(t *testing.T) {

@@ -1,5 +1,7 @@
 package doctor
 
+import "time"
+
 // Facts is what Collect found out. A zero Probe means "not tried".
 type Facts struct {
 	Kernel      Kernel           `json:"kernel"`
@@ -12,6 +14,16 @@ type Facts struct {
 	Sysctls     map[string]int64 `json:"sysctls"`    // those the rules look at, where the kernel has them
 	Clock       Clock            `json:"clock"`
 	MemoryBytes uint64           `json:"memoryBytes"`
+	Repairs     []Repair         `json:"repairs,omitempty"` // of a running daemon
+}
+
+// Repair is what the daemon found changed behind its back since it started.
+type Repair struct {
+	Code  string    `json:"code"`
+	What  string    `json:"what"`
+	How   string    `json:"how"`
+	Last  time.Time `json:"last"`
+	Times int       `json:"times"`
 }
 
 // Probe is the outcome of trying something.

@@ -48,11 +48,28 @@ var codes = []string{
 	"namespace-missing", "user-namespace-missing", "seccomp-missing", "seccomp-actions-missing", "no-mac", "apparmor-parser-missing",
 	"nftables-missing", "link-missing", "link-kind-missing", "ip-forward-off", "firewall-drops-forward", "legacy-iptables",
 	"bridge-netfilter-missing", "no-resolver", "no-default-route", "conntrack-low", "pid-max-low", "inotify-low", "clock-wrong",
-	"clock-unsynchronized", "memory-low",
+	"clock-unsynchronized", "memory-low", "network-repaired", "network-route-clash", "network-endpoint",
 }
 
 var rules = []func(Facts) []Finding{kernelRules, processRules, cgroupRules, storageRules, diskRules, namespaceRules, securityRules,
-	linkRules, firewallRules, sysctlRules, otherRules}
+	linkRules, firewallRules, sysctlRules, otherRules, repairRules}
+
+// repairRules tells what the daemon found while it ran. What was repaired works again; it is told since who changes it
+// once does so again.
+func repairRules(f Facts) (out []Finding) {
+	for _, r := range f.Repairs {
+		cause := fmt.Sprintf("%s %s (%d times, last %s)", r.What, r.How, r.Times, r.Last.UTC().Format("2006-01-02 15:04:05 UTC"))
+		switch r.Code {
+		case "network-repaired":
+			out = append(out, find(Warning, r.Code, cause+"; it is as it should be again", "find out what that program does, and keep it from links and rules that are not its own", "containers' connections, for a moment"))
+		case "network-route-clash":
+			out = append(out, find(Warning, r.Code, cause, "make the network again with another --subnet, or change the route", "connections of the network's containers"))
+		default:
+			out = append(out, find(Warning, r.Code, cause, "disconnect the container from the network and connect it again", "the container's connections"))
+		}
+	}
+	return out
+}
 
 func find(s Severity, code, cause, fix string, affects ...string) Finding {
 	return Finding{Code: code, Severity: s, Cause: cause, Fix: fix, Affects: affects}

@@ -43,6 +43,7 @@ type Attachment struct {
 
 // Attach gives a container all its endpoints, or none. Its namespace must have its loopback up and nothing else.
 func (m *Manager) Attach(ctx context.Context, r AttachRequest) (Attachment, error) {
+	defer m.beginAttach()()
 	c := &attached{id: r.ContainerID, label: containerLabel(r.Name, r.ContainerID), ports: r.Ports, req: r}
 	for _, p := range r.Ports {
 		if err := p.Validate(); err != nil {
@@ -102,6 +103,18 @@ func (m *Manager) Attach(ctx context.Context, r AttachRequest) (Attachment, erro
 	a := m.attachment(c)
 	a.Warnings = warnings
 	return a, nil
+}
+
+// beginAttach keeps the audit from taking links that are not known yet for lost ones.
+func (m *Manager) beginAttach() (end func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.attaching++
+	return func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.attaching--
+	}
 }
 
 // enter keeps the namespace at hand for changes while the container runs, and for serving names in it.

@@ -36,7 +36,7 @@ func (m *Manager) checkRoutes() {
 			}
 			seen[name+sub.String()] = true
 			if m.firstClash(name + sub.String()) {
-				m.report(Finding{What: fmt.Sprintf("network %s (%s)", name, sub),
+				m.report(Finding{Code: RouteClash, What: fmt.Sprintf("network %s (%s)", name, sub),
 					How: fmt.Sprintf("overlaps the route to %s that the host has now: one of the two will not be reached; make the network again with another --subnet, or change the route", u.Taken[i])})
 			}
 		}

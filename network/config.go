@@ -70,11 +70,21 @@ type Defaults struct {
 	HostGateways []netip.Addr                 // what host-gateway stands for; empty: the gateways of the container's networks
 }
 
-// Finding is one thing that was not in the kernel as it should be, and was repaired.
+// Finding is one thing that was not in the kernel as it should be.
 type Finding struct {
-	What string // "packet filter table shoal"
-	How  string // "was flushed by nft (pid 812)"
+	Code string    // one of the codes below; empty is Repaired
+	What string    // "packet filter table shoal"
+	How  string    // "was flushed by nft (pid 812)"
+	Last time.Time // when it was found, the last time
+	N    int       // how often
 }
+
+// The codes are headings in docs/doctor.md.
+const (
+	Repaired   = "network-repaired"    // somebody changed it, and it is as it should be again
+	RouteClash = "network-route-clash" // the host has another way to a network's addresses
+	BadRemote  = "network-endpoint"    // the driver, another program, says that an endpoint is not as it made it
+)
 
 const (
 	defaultBridge = "shoal0"

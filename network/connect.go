@@ -12,6 +12,7 @@ import (
 // Connect adds networks to a running container. Its default route and its published ports move when the new network is
 // the better way out.
 func (m *Manager) Connect(ctx context.Context, r AttachRequest) (Attachment, error) {
+	defer m.beginAttach()()
 	m.mu.Lock()
 	c := m.conts[r.ContainerID]
 	m.mu.Unlock()

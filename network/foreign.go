@@ -454,7 +454,7 @@ func (m *Manager) checkForeignEndpoint(c *attached, e *endpoint) {
 	ask := e.part.Endpoint
 	ask.Namespace = c.path()
 	if err := d.Check(ctx, ask); err != nil {
-		m.report(Finding{What: fmt.Sprintf("endpoint of %s on network %s", c.label, e.Network),
+		m.report(Finding{Code: BadRemote, What: fmt.Sprintf("endpoint of %s on network %s", c.label, e.Network),
 			How: fmt.Sprintf("its driver says: %v; disconnect the container from the network and connect it again", err)})
 	}
 }

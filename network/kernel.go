@@ -49,6 +49,8 @@ type Filter interface {
 type Inside interface {
 	SetGateways(ns *os.File, inside string, gateways []netip.Addr) error
 	RemoveInside(ns *os.File, name string) error
+	// HasInside says whether a container has an interface.
+	HasInside(ns *os.File, name string) (bool, error)
 	// Adopt moves a link of the host, which another program made, into the container; Expel moves it back.
 	Adopt(link string, p plan.Plug, ns *os.File) error
 	Expel(ns *os.File, inside, link string) error

@@ -55,8 +55,11 @@ type tables struct {
 	want  plan.Rules
 	watch []*kernel.Monitor
 	retry bool // an audit is due
+	// attaching counts the calls of Attach and Connect that are on their way.
+	attaching int
 	// clashes are the ranges of networks for which the host has another route too, as far as told.
 	clashes map[string]bool
+	found   []Finding // the last ones, for who asks later
 }
 
 // state is a network with what is derived from its record.

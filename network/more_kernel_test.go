@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -266,5 +267,67 @@ func TestFirstPacketIsNotLost(t *testing.T) {
 	}
 	if len(slow) > 1 { // one is forgiven to a machine that was busy elsewhere
 		t.Errorf("first packets were lost: %v", slow)
+	}
+}
+
+// A name server whose sockets were destroyed serves again, and is told; nothing spins meanwhile.
+func TestNameServerIsRepaired(t *testing.T) {
+	found := make(chan Finding, 8)
+	w := newWorld(t, func(c *Config) { c.Report = func(f Finding) { found <- f } })
+	_, err := w.m.Create(context.Background(), model.NetworkSpec{Name: "a", IPv4: true})
+	must(t, err)
+	b := w.box(w.request("web", map[string]model.EndpointSpec{"a": {}}))
+	expect(t, "before", lookup(t, b.ns, "web"), b.ip("a").String())
+	for range 2 {
+		err := kernel.In(b.ns, func() error {
+			out, err := exec.Command("ss", "-K", "-tul", "src", "127.0.0.11").CombinedOutput()
+			if err != nil || !strings.Contains(string(out), "127.0.0.11") {
+				t.Skipf("sockets cannot be destroyed here: %v %s", err, out)
+			}
+			return nil
+		})
+		must(t, err)
+		select {
+		case f := <-found:
+			if !strings.Contains(f.What, `name server of container "web"`) {
+				t.Error(f)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("not noticed")
+		}
+		for until := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			w.m.mu.Lock()
+			serves := w.m.conts[b.id].dns != nil
+			w.m.mu.Unlock()
+			if serves {
+				break
+			}
+			if time.Now().After(until) {
+				t.Fatal("not served again")
+			}
+		}
+		expect(t, "after", lookup(t, b.ns, "web"), b.ip("a").String())
+	}
+}
+
+// What a container has directly on a link of the host comes back with that link.
+func TestMacvlanIsRepaired(t *testing.T) {
+	w := newWorld(t, nil)
+	_, err := w.m.Create(context.Background(), model.NetworkSpec{Name: "m", Driver: model.DriverMacvlan, IPv4: true, Internal: true})
+	must(t, err)
+	b := w.box(w.request("web", map[string]model.EndpointSpec{"m": {}}))
+	if got := w.m.conts[b.id].endpoints[0].Interface; got != "eth0" {
+		t.Errorf("interface %q", got)
+	}
+	must(t, w.m.k.RemoveLink(w.m.nets[w.m.names["m"]].direct().Parent))
+	for until := time.Now().Add(2 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		there, err := w.m.k.HasInside(b.ns, "eth0")
+		must(t, err)
+		if there {
+			break
+		}
+		if time.Now().After(until) {
+			t.Fatal("not repaired")
+		}
 	}
 }

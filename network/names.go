@@ -2,6 +2,7 @@ package network
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -86,6 +87,7 @@ type resolver struct {
 	endpoints atomic.Pointer[[]*endpoint]
 	own       []netip.Addr // the user's DNS servers; empty: the host's
 	host      *hostConf
+	since     time.Time
 }
 
 func (r *resolver) close() { r.server.Close() }
@@ -236,7 +238,7 @@ func (m *Manager) serveNames(c *attached) error {
 	if c.ns == nil || !m.needsNames(eps, c.req.Names) {
 		return nil
 	}
-	r = &resolver{index: m.index, inside: m.k, ns: c.ns, host: m.host}
+	r = &resolver{index: m.index, inside: m.k, ns: c.ns, host: m.host, since: m.cfg.Clock.Now()}
 	for _, t := range c.req.Names.DNS {
 		a, err := netip.ParseAddr(t)
 		if err != nil {
@@ -249,11 +251,51 @@ func (m *Manager) serveNames(c *attached) error {
 	if err != nil {
 		return errs.Wrap(err, "serve names to %s", c.label)
 	}
-	r.server = dns.Serve(udp, tcp, r, m.log)
+	r.server = dns.Serve(udp, tcp, r, m.log, func(err error) { m.bg.Go(func() { m.serveAgain(c, r, err) }) })
 	m.mu.Lock()
 	c.dns = r
 	m.mu.Unlock()
 	return nil
+}
+
+// serveAgain opens a container's name server again, whose sockets somebody destroyed: not more than once a second, for it
+// may be the container who does it.
+func (m *Manager) serveAgain(c *attached, r *resolver, why error) {
+	m.mu.Lock()
+	mine := c.dns == r
+	if mine {
+		c.dns = nil
+	}
+	m.mu.Unlock()
+	if !mine {
+		return // it is being closed
+	}
+	r.close()
+	var again func()
+	again = func() {
+		if !m.runs(c) {
+			return
+		}
+		if err := m.serveNames(c); err != nil {
+			m.log.Warn("a container has no name server; trying again later", "container", c.label, "error", err)
+			m.cfg.Clock.AfterFunc(auditDelay, again)
+		} else if !m.runs(c) {
+			m.stopNames(c)
+		}
+	}
+	if wait := time.Second - m.cfg.Clock.Now().Sub(r.since); wait > 0 {
+		m.cfg.Clock.AfterFunc(wait, again)
+	} else {
+		again()
+	}
+	m.report(Finding{What: "name server of " + c.label, How: fmt.Sprintf("its socket was destroyed by another program (%v)", why)})
+}
+
+// runs says that a container is attached.
+func (m *Manager) runs(c *attached) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.conts[c.id] == c && c.endpoints != nil
 }
 
 // isNameServer says that port 53 must stay free inside the container.

@@ -515,12 +515,13 @@ func (m *Manager) checkSpec(ctx context.Context, spec *model.NetworkSpec) error 
 }
 
 // ensure makes the network's bridge or parent as it should be, and lets the host forward. fresh: the network is new.
-func (m *Manager) ensure(s *state, fresh bool) (changed bool, err error) {
+// changed says what had to be done.
+func (m *Manager) ensure(s *state, fresh bool) (changed []string, err error) {
 	if d := s.direct(); d.Kind != "" {
-		return false, m.k.EnsureParent(d, fresh)
+		return nil, m.k.EnsureParent(d, fresh)
 	}
 	if s.Link == "" {
-		return false, nil
+		return nil, nil
 	}
 	if !m.cfg.NoForward {
 		for _, v6 := range []bool{false, true} {
@@ -529,14 +530,21 @@ func (m *Manager) ensure(s *state, fresh bool) (changed bool, err error) {
 			}
 			enabled, err := m.k.EnableForwarding(v6)
 			if err != nil {
-				return false, errs.New(errs.Unavailable, "let the host forward packets: %w; do it by hand, or start the daemon with --ip-forward=false", err)
+				return changed, errs.New(errs.Unavailable, "let the host forward packets: %w; do it by hand, or start the daemon with --ip-forward=false", err)
 			}
 			if enabled && !v6 {
 				m.guard()
 			}
+			if enabled {
+				changed = append(changed, map[bool]string{false: "IPv4", true: "IPv6"}[v6]+" forwarding of the host")
+			}
 		}
 	}
-	return m.k.EnsureBridge(m.bridgeOf(s))
+	made, err := m.k.EnsureBridge(m.bridgeOf(s))
+	if made {
+		changed = append(changed, "bridge "+s.Link)
+	}
+	return changed, err
 }
 
 // bridgeOf is the network's bridge as it should be now: networks grow.

@@ -148,11 +148,11 @@ func (m *Manager) auditLinks() (repaired []string, failed error) {
 	}
 	for _, c := range m.conts {
 		for _, e := range c.endpoints {
-			plugs[e.host] = plugged{e, c.ns, gatewaysOf(c.endpoints, e)}
-		}
-		if c.endpoints == nil {
-			plugs = nil // an Attach is on its way: its links are not known yet
-			break
+			key := e.host
+			if e.net.direct().Kind != "" {
+				key = e.ID // its link is in the container only
+			}
+			plugs[key] = plugged{e, c.ns, gatewaysOf(c.endpoints, e)}
 		}
 	}
 	m.mu.Unlock()
@@ -162,9 +162,7 @@ func (m *Manager) auditLinks() (repaired []string, failed error) {
 			return repaired, errs.Wrap(err, "default network bridge")
 		}
 		failed = errors.Join(failed, errs.Wrap(err, "network %s", s.Name))
-		if changed {
-			repaired = append(repaired, "bridge "+s.Link)
-		}
+		repaired = append(repaired, changed...)
 	}
 	haveBridges, havePlugs, err := m.k.Links(plan.LinkPrefix(m.instance))
 	failed = errors.Join(failed, err)
@@ -185,13 +183,12 @@ type plugged struct {
 	gateways []netip.Addr
 }
 
-// auditPlugs removes links of containers that are gone, and puts those that were lost back. want is nil when an Attach is
-// on its way.
+// auditPlugs removes links of containers that are gone, and puts those that were lost back.
 func (m *Manager) auditPlugs(have map[string]string, want map[string]plugged) (repaired []string, failed error) {
 	for name, bridge := range have {
 		p, known := want[name]
 		switch {
-		case want != nil && !known:
+		case !known && m.nobodys(name):
 			failed = errors.Join(failed, m.k.RemoveLink(name))
 		case known && bridge != p.e.net.Link:
 			repaired = append(repaired, "link "+name)
@@ -199,12 +196,35 @@ func (m *Manager) auditPlugs(have map[string]string, want map[string]plugged) (r
 		}
 	}
 	for name, p := range want {
+		if p.e.net.direct().Kind != "" && p.ns != nil {
+			if there, err := m.k.HasInside(p.ns, p.e.Interface); err == nil && !there && m.present(p.e) {
+				repaired = append(repaired, "interface "+p.e.Interface+" of "+containerLabel("", p.e.ContainerID))
+				failed = errors.Join(failed, m.plug(p.e, p.ns, p.gateways))
+			}
+			continue
+		}
 		if _, there := have[name]; !there && name != "" && p.ns != nil && m.present(p.e) {
 			repaired = append(repaired, "link "+name)
 			failed = errors.Join(failed, m.plug(p.e, p.ns, p.gateways))
 		}
 	}
 	return repaired, failed
+}
+
+// nobodys says that a link belongs to no container. While some are being attached, links that are not known yet may be
+// theirs; what stays then goes with the next audit.
+func (m *Manager) nobodys(link string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.attaching > 0 {
+		return false
+	}
+	for _, c := range m.conts {
+		if slices.ContainsFunc(c.endpoints, func(e *endpoint) bool { return e.host == link }) {
+			return false
+		}
+	}
+	return true
 }
 
 // present says that an endpoint was not taken away meanwhile.
@@ -260,9 +280,31 @@ func (m *Manager) setGuard(links []string) {
 	}
 }
 
+// maxFound is how many different findings are remembered.
+const maxFound = 32
+
 func (m *Manager) report(f Finding) {
+	if f.Code == "" {
+		f.Code = Repaired
+	}
+	f.Last, f.N = m.cfg.Clock.Now(), 1
+	m.mu.Lock()
+	if i := slices.IndexFunc(m.found, func(o Finding) bool { return o.Code == f.Code && o.What == f.What && o.How == f.How }); i >= 0 {
+		f.N += m.found[i].N
+		m.found = slices.Delete(m.found, i, i+1)
+	}
+	m.found = append(m.found, f)
+	m.found = m.found[max(0, len(m.found)-maxFound):]
+	m.mu.Unlock()
 	m.log.Warn("the kernel's network is not as it was left", "what", f.What, "how", f.How)
 	m.cfg.Report(f)
+}
+
+// Findings are what was found wrong since the daemon started, the oldest first.
+func (m *Manager) Findings() []Finding {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return slices.Clone(m.found)
 }
 
 // startWatch listens for changes of our table and links by others. Without it, trouble shows at the next change or audit.
@@ -312,7 +354,7 @@ func (m *Manager) wanted(name string) (is, plug bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.nets {
-		if s.Link == name && !s.gone {
+		if (s.Link == name || s.direct().Parent == name) && name != "" && !s.gone {
 			return true, false
 		}
 	}

@@ -90,7 +90,7 @@ func (n *Node) networkConfig(c *config.Config, plugins *plugin.Plugins) network.
 		Foreign: network.Foreign{Plugins: plugins, CNIBin: c.Plugins.CNIBin, CNIConf: c.Plugins.CNIConf,
 			Timeout: time.Duration(c.Plugins.Timeout) * time.Second},
 		Report: func(f network.Finding) {
-			n.bus.Publish(model.Event{Type: "daemon", Action: "repair", ID: "network", Attrs: map[string]string{"what": f.What, "how": f.How}})
+			n.bus.Publish(model.Event{Type: "daemon", Action: "repair", ID: "network", Attrs: map[string]string{"code": f.Code, "what": f.What, "how": f.How}})
 		},
 	}
 	if out.Bridge.Disabled {

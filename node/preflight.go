@@ -26,6 +26,9 @@ func (n *Node) preflight(ctx context.Context) {
 // serveDoctor answers GET /shoal/doctor with a doctor.Report of the daemon's host.
 func (n *Node) serveDoctor(w http.ResponseWriter, r *http.Request) error {
 	facts := doctor.Collect(r.Context(), doctor.Options{DataRoot: n.cfg.Load().Daemon.DataRoot})
+	for _, f := range n.networks.Findings() {
+		facts.Repairs = append(facts.Repairs, doctor.Repair{Code: f.Code, What: f.What, How: f.How, Last: f.Last, Times: f.N})
+	}
 	w.Header().Set("Content-Type", "application/json")
 	return doctor.WriteJSON(w, doctor.Report{Findings: doctor.Evaluate(facts), Facts: facts})
 }

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"golang.org/x/sys/unix"
 )
 
 // Source knows the names that one container may see. Names are lower case without the final dot. All methods may be
@@ -55,11 +56,13 @@ type Server struct {
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
+	lost    func(error)
 }
 
-// Serve answers on udp and tcp, which it takes over, until Close.
-func Serve(udp *net.UDPConn, tcp *net.TCPListener, src Source, log *slog.Logger) *Server {
-	s := &Server{src: src, log: log, udp: udp, tcp: tcp, forward: make(chan struct{}, maxForward), streams: make(chan struct{}, maxConnections)}
+// Serve answers on udp and tcp, which it takes over, until Close. lost is called, once, when the kernel does not let it go
+// on: somebody with the right to in the container's namespace has destroyed a socket (`ss -K`). It may not call Close.
+func Serve(udp *net.UDPConn, tcp *net.TCPListener, src Source, log *slog.Logger, lost func(error)) *Server {
+	s := &Server{src: src, log: log, lost: onlyOnce(lost), udp: udp, tcp: tcp, forward: make(chan struct{}, maxForward), streams: make(chan struct{}, maxConnections)}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.wg.Go(s.datagrams)
 	s.wg.Go(s.connections)
@@ -74,6 +77,11 @@ func (s *Server) Close() {
 	s.wg.Wait()
 }
 
+func onlyOnce(f func(error)) func(error) {
+	var once sync.Once
+	return func(err error) { once.Do(func() { f(err) }) }
+}
+
 func (s *Server) datagrams() {
 	buf := make([]byte, dns.MaxMsgSize)
 	var out []byte
@@ -83,6 +91,9 @@ func (s *Server) datagrams() {
 			return
 		}
 		if err != nil {
+			if s.hopeless(err) {
+				return
+			}
 			continue
 		}
 		var q dns.Msg
@@ -110,6 +121,25 @@ func (s *Server) datagrams() {
 	}
 }
 
+// hopeless says that a socket will give nothing any more. What passes by itself is waited out, so that a full table of
+// files does not keep a processor busy.
+func (s *Server) hopeless(err error) bool {
+	switch {
+	case s.ctx.Err() != nil:
+		return true
+	case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+		select {
+		case <-s.ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+		return false
+	case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EPROTO), errors.Is(err, unix.ECONNREFUSED):
+		return false
+	}
+	s.lost(err)
+	return true
+}
+
 func udpSize(q *dns.Msg) int {
 	if o := q.IsEdns0(); o != nil {
 		return max(int(o.UDPSize()), dns.MinMsgSize)
@@ -124,6 +154,9 @@ func (s *Server) connections() {
 			return
 		}
 		if err != nil {
+			if s.hopeless(err) {
+				return
+			}
 			continue
 		}
 		select {

@@ -53,7 +53,7 @@ func start(t testing.TB, src Source) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := Serve(u, l, src, slog.New(slog.DiscardHandler))
+	s := Serve(u, l, src, slog.New(slog.DiscardHandler), func(error) {})
 	t.Cleanup(s.Close)
 	return u.LocalAddr().String()
 }

@@ -92,6 +92,23 @@ func (k *Real) RemoveInside(ns *os.File, name string) error {
 	})
 }
 
+// HasInside says whether a namespace has an interface.
+func (k *Real) HasInside(ns *os.File, name string) (has bool, err error) {
+	err = In(ns, func() error {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		defer unix.Close(fd)
+		_, err = ifindex(fd, name)
+		if has = err == nil; errors.Is(err, unix.ENODEV) {
+			return nil
+		}
+		return err
+	})
+	return has, err
+}
+
 // EnsureParent makes the parent of direct links when it is missing: a VLAN of a link for NAME.VLAN, a link without a way
 // out for a name that starts with dm-. With try it also finds out whether a direct link can be made on it.
 func (k *Real) EnsureParent(d plan.Direct, try bool) error {

@@ -89,6 +89,9 @@ func (f *Fake) Replug(p plan.Plug) error {
 // RemoveInside does nothing: direct links are not noted.
 func (f *Fake) RemoveInside(*os.File, string) error { return f.step("remove inside") }
 
+// HasInside says yes: direct links are not noted.
+func (f *Fake) HasInside(*os.File, string) (bool, error) { return true, nil }
+
 // Adopt notes nothing.
 func (f *Fake) Adopt(string, plan.Plug, *os.File) error { return f.step("adopt") }
 

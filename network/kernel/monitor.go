@@ -45,19 +45,36 @@ func Watch(table string, hit func(who string)) (*Monitor, error) {
 }
 
 // WatchLinks calls hit after a link for which wanted says true is gone, down, or, if it should be in a bridge, in none;
-// or has lost an address.
+// or has lost an address, or a route; and after packet forwarding was switched off.
 func WatchLinks(wanted func(name string) (is, plug bool), hit func(who string)) (*Monitor, error) {
-	groups := []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR}
+	groups := []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
+		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF}
+	of := func(index uint32) string {
+		l, err := net.InterfaceByIndex(int(index))
+		if err != nil {
+			return "" // the link is gone too, of which there is an event of its own
+		}
+		if is, _ := wanted(l.Name); !is {
+			return ""
+		}
+		return "another program"
+	}
 	return watch(unix.NETLINK_ROUTE, groups, hit, func(typ uint16, b []byte) string {
-		if typ == unix.RTM_DELADDR && len(b) >= unix.SizeofIfAddrmsg {
-			l, err := net.InterfaceByIndex(int(native.Uint32(b[4:])))
-			if err != nil {
-				return "" // the link is gone too, of which there is an event of its own
+		switch {
+		case typ == unix.RTM_DELADDR && len(b) >= unix.SizeofIfAddrmsg:
+			return of(native.Uint32(b[4:]))
+		case typ == unix.RTM_DELROUTE && len(b) >= unix.SizeofRtMsg && b[7] == unix.RTN_UNICAST && b[4] == unix.RT_TABLE_MAIN:
+			if index, ok := attrUint32(b[unix.SizeofRtMsg:], unix.RTA_OIF); ok {
+				return of(index)
 			}
-			if is, _ := wanted(l.Name); !is {
-				return ""
+			return ""
+		case typ == unix.RTM_NEWNETCONF && len(b) >= 4:
+			const netconfIndex, netconfForwarding, allLinks = 1, 2, ^uint32(0) // linux/netconf.h
+			index, _ := attrUint32(b[4:], netconfIndex)
+			if on, ok := attrUint32(b[4:], netconfForwarding); ok && on == 0 && index == allLinks {
+				return "another program"
 			}
-			return "another program"
+			return ""
 		}
 		if typ != unix.RTM_NEWLINK && typ != unix.RTM_DELLINK || len(b) < unix.SizeofIfInfomsg || b[0] != unix.AF_UNSPEC {
 			return ""
@@ -181,16 +198,28 @@ func genAttrs(b []byte) (pid int, name string) {
 	return pid, name
 }
 
+func attrUint32(b []byte, want uint16) (uint32, bool) {
+	s := attrBytes(b, want)
+	if len(s) < 4 {
+		return 0, false
+	}
+	return native.Uint32(s), true
+}
+
 func attrString(b []byte, want uint16) string {
+	return strings.TrimRight(string(attrBytes(b, want)), "\x00")
+}
+
+func attrBytes(b []byte, want uint16) []byte {
 	for len(b) >= 4 {
 		l, t := int(native.Uint16(b)), native.Uint16(b[2:])&0x3fff
 		if l < 4 || l > len(b) {
 			break
 		}
 		if t == want {
-			return strings.TrimRight(string(b[4:l]), "\x00")
+			return b[4:l]
 		}
 		b = b[min(len(b), (l+3)&^3):]
 	}
-	return ""
+	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 
@@ -66,8 +67,11 @@ func (k *Real) EnsureBridge(b plan.Bridge) (changed bool, err error) {
 	k.bridgeIx[b.Name] = index
 	k.mu.Unlock()
 	if b.RouteLocalnet {
-		if err := ensureSysctl("net/ipv4/conf/"+b.Name+"/route_localnet", "1"); err != nil {
-			return changed, err
+		if key := "net/ipv4/conf/" + b.Name + "/route_localnet"; getSysctl(key) != "1" {
+			if err := setSysctl(key, "1"); err != nil {
+				return changed, err
+			}
+			changed = true
 		}
 	}
 	foreign := !changed && link.Attrs().Alias != k.owner // the host's owner made it: its MTU and other addresses are not ours to change
@@ -85,6 +89,34 @@ func (k *Real) EnsureBridge(b plan.Bridge) (changed bool, err error) {
 	if link.Attrs().Flags&net.FlagUp == 0 {
 		if err := netlink.LinkSetUp(link); err != nil {
 			return changed, fmt.Errorf("bring bridge %s up: %w", b.Name, err)
+		}
+		changed = true
+	}
+	again, err = bridgeRoutes(link, b)
+	return changed || again, err
+}
+
+// bridgeRoutes puts the routes to the bridge's subnets back, which come with its addresses but can be taken away alone.
+func bridgeRoutes(link netlink.Link, b plan.Bridge) (changed bool, err error) {
+	index := link.Attrs().Index
+	have, err := whole(func() ([]netlink.Route, error) {
+		return netlink.RouteListFiltered(netlink.FAMILY_ALL, &netlink.Route{LinkIndex: index, Table: unix.RT_TABLE_MAIN}, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
+		return false, fmt.Errorf("routes of bridge %s: %w", b.Name, err)
+	}
+	for _, a := range b.Addresses {
+		if a.IsSingleIP() || slices.ContainsFunc(have, func(r netlink.Route) bool { return prefixOf(r.Dst) == a.Masked() }) {
+			continue
+		}
+		r := &netlink.Route{LinkIndex: index, Dst: ipnet(a.Masked()), Protocol: unix.RTPROT_KERNEL}
+		if a.Addr().Is4() {
+			r.Scope, r.Src = netlink.SCOPE_LINK, a.Addr().AsSlice()
+		} else {
+			r.Priority = 256 // as the kernel's own
+		}
+		if err := netlink.RouteReplace(r); err != nil {
+			return changed, fmt.Errorf("route to %s by bridge %s: %w", a.Masked(), b.Name, err)
 		}
 		changed = true
 	}

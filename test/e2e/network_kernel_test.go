@@ -370,15 +370,44 @@ func TestNetworkRepairs(t *testing.T) {
 		t.Skip("no nft on this machine")
 	}
 	for what, harm := range map[string]func(){
-		"flush of the ruleset":    nft("flush", "ruleset"),
-		"table deleted":           nft("delete", "table", "inet", "shoal"),
-		"a chain flushed":         nft("flush", "chain", "inet", "shoal", "publish"),
-		"a set flushed":           nft("flush", "map", "inet", "shoal", "any4"),
-		"bridge deleted":          link(netlink.LinkDel, "shoal0"),
-		"bridge down":             link(netlink.LinkSetDown, "shoal0"),
-		"container's link gone":   link(netlink.LinkDel, "sv"),
-		"container's link down":   link(netlink.LinkSetDown, "sv"),
-		"container's link loose":  link(netlink.LinkSetNoMaster, "sv"),
+		"flush of the ruleset":   nft("flush", "ruleset"),
+		"table deleted":          nft("delete", "table", "inet", "shoal"),
+		"a chain flushed":        nft("flush", "chain", "inet", "shoal", "publish"),
+		"a set flushed":          nft("flush", "map", "inet", "shoal", "any4"),
+		"bridge deleted":         link(netlink.LinkDel, "shoal0"),
+		"bridge down":            link(netlink.LinkSetDown, "shoal0"),
+		"container's link gone":  link(netlink.LinkDel, "sv"),
+		"container's link down":  link(netlink.LinkSetDown, "sv"),
+		"container's link loose": link(netlink.LinkSetNoMaster, "sv"),
+		"bridge's route gone": func() {
+			w.InNet(func() {
+				l, _ := netlink.LinkByName("shoal0")
+				routes, _ := netlink.RouteList(l, netlink.FAMILY_V4)
+				for _, r := range routes {
+					if err := netlink.RouteDel(&r); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		},
+		"forwarding off":   func() { w.InNet(func() { os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0) }) },
+		"element replaced": nft("delete", "element", "inet", "shoal", "own", "{ shoal0 . shoal0 }"),
+		"interface deleted in the container": func() {
+			ns, err := os.Open("/proc/" + w.docker("inspect", "-f", "{{.State.Pid}}", "web") + "/ns/net")
+			if err == nil {
+				err = kernel.In(ns, func() error {
+					l, err := netlink.LinkByName("eth0")
+					if err == nil {
+						err = netlink.LinkDel(l)
+					}
+					return err
+				})
+				ns.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		},
 		"bridge's addresses gone": link(func(l netlink.Link) error { as, _ := netlink.AddrList(l, 2); return netlink.AddrDel(l, &as[0]) }, "shoal0"),
 	} {
 		harm()
@@ -398,6 +427,7 @@ func TestNetworkRepairs(t *testing.T) {
 	}
 	since := fmt.Sprint(time.Now().Add(-time.Minute).Unix())
 	wantIn(t, "events", w.docker("events", "--since", since, "--until", fmt.Sprint(time.Now().Unix()+1), "--filter", "type=daemon", "--format", "{{json .}}"), "repair", "nft")
+	wantIn(t, "doctor", w.Shoal("doctor").Out, "network-repaired", "bridge shoal0", "forwarding of the host", "nft (pid ")
 	// What the operator wrote into his chain is never touched.
 	nft("add", "rule", "inet", "shoal", "operator", "ip", "saddr", outsideIP, "drop")()
 	w.silent(t, "operator's rule", false, hostIP+":8080")
