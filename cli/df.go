@@ -7,6 +7,7 @@ import (
 	"time"
 
 	units "github.com/docker/go-units"
+	"github.com/moby/moby/api/types/build"
 	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
@@ -96,8 +97,13 @@ func (a *App) verboseUsage(u *moby.DiskUsageResult, f string) error {
 		return err
 	}
 	fmt.Fprintf(a.Out, "\nBuild cache usage: %s\n\n", units.HumanSize(float64(u.BuildCache.TotalSize)))
+	return cacheList.Write(a.Out, "table", cacheRows(u.BuildCache.Items))
+}
+
+func cacheRows(items []build.CacheRecord) []cacheRow {
+	now := time.Now()
 	var cache []cacheRow
-	for _, c := range u.BuildCache.Items {
+	for _, c := range items {
 		r := cacheRow{id: shortID(c.ID), kind: c.Type, size: human(c.Size), created: format.Ago(now, c.CreatedAt),
 			usage: c.UsageCount, shared: c.Shared}
 		if c.LastUsedAt != nil {
@@ -108,7 +114,7 @@ func (a *App) verboseUsage(u *moby.DiskUsageResult, f string) error {
 		}
 		cache = append(cache, r)
 	}
-	return cacheList.Write(a.Out, "table", cache)
+	return cache
 }
 
 type cacheRow struct {

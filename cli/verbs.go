@@ -1,7 +1,7 @@
 package cli
 
 // common are the verbs that the help shows first.
-var common = []string{"run", "exec", "ps", "pull", "push", "images", "login", "logout", "search", "version", "info"}
+var common = []string{"run", "exec", "ps", "build", "pull", "push", "images", "login", "logout", "search", "version", "info"}
 
 // verbs is the command tree.
 func verbs() []verb {
@@ -9,6 +9,7 @@ func verbs() []verb {
 		{name: "run", short: "Create and run a new container from an image", make: runCommand},
 		{name: "exec", short: "Execute a command in a running container", make: execCommand},
 		{name: "ps", short: "List containers", make: psCommand},
+		{name: "build", short: "Build an image from a Dockerfile", make: buildCommand},
 		{name: "pull", short: "Download an image from a registry", make: pullCommand},
 		{name: "push", short: "Upload an image to a registry", make: pushCommand},
 		{name: "images", short: "List images", make: imagesCommand},
@@ -18,6 +19,7 @@ func verbs() []verb {
 		{name: "version", short: "Show the version of the command line and of the engine", make: versionCommand},
 		{name: "info", short: "Display system-wide information", make: infoCommand},
 
+		{name: "builder", short: "Manage builds", group: builderVerbs()},
 		{name: "container", short: "Manage containers", group: containerVerbs()},
 		{name: "context", short: "Manage contexts", group: contextVerbs()},
 		{name: "image", short: "Manage images", group: imageVerbs()},
@@ -95,6 +97,7 @@ func containerVerbs() []verb {
 
 func imageVerbs() []verb {
 	return []verb{
+		{name: "build", short: "Build an image from a Dockerfile", make: buildCommand},
 		{name: "history", short: "Show the history of an image", make: historyCommand},
 		{name: "import", short: "Import the contents from a tarball to create a filesystem image", make: importCommand},
 		{name: "inspect", short: "Display detailed information on one or more images", make: imageInspectCommand},

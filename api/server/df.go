@@ -56,12 +56,8 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request, v types.Versi
 		}
 	}
 	if slices.Contains(want, "build-cache") {
-		usage.BuildCacheUsage = &build.DiskUsage{}
-		if legacy {
-			out.BuildCache = &[]struct{}{}
-		}
-		if v >= 31 && v < 42 {
-			out.BuilderSize = new(int64)
+		if err := s.cacheUsage(r.Context(), usage, &out, verbose, legacy, v); err != nil {
+			return err
 		}
 	}
 	return writeJSON(w, http.StatusOK, out)
@@ -151,6 +147,47 @@ func (s *Server) volumeUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAns
 	}
 	if verbose {
 		u.Items = volumes(list)
+	}
+	return nil
+}
+
+// cacheUsage tells of the build cache. What an image has too takes no space of the cache's own.
+func (s *Server) cacheUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnswer, verbose, legacy bool, v types.Version) error {
+	var list []model.BuildCacheRecord
+	if s.b.Builds != nil {
+		var err error
+		if list, err = s.b.Builds.Cache(ctx); err != nil {
+			return err
+		}
+	}
+	u := &build.DiskUsage{TotalCount: int64(len(list))}
+	items := make([]build.CacheRecord, 0, len(list))
+	for _, r := range list {
+		item := build.CacheRecord{ID: r.ID, Parents: r.Parents, Type: r.Type, Description: r.Description, InUse: r.InUse, Shared: r.Shared,
+			Size: r.Size, CreatedAt: r.Created, UsageCount: r.UsageCount}
+		if !r.LastUsed.IsZero() {
+			item.LastUsedAt = &r.LastUsed
+		}
+		items = append(items, item)
+		if r.InUse {
+			u.ActiveCount++
+		}
+		if !r.Shared {
+			u.TotalSize += r.Size
+			if !r.InUse {
+				u.Reclaimable += r.Size
+			}
+		}
+	}
+	usage.BuildCacheUsage = u
+	if legacy {
+		out.BuildCache = &items
+	}
+	if v >= 31 && v < 42 {
+		out.BuilderSize = &u.TotalSize
+	}
+	if verbose {
+		u.Items = items
 	}
 	return nil
 }

@@ -13,22 +13,11 @@ import (
 	"github.com/shoalhq/shoal/lib/version"
 	"github.com/shoalhq/shoal/node"
 	"github.com/shoalhq/shoal/node/config"
-	"github.com/shoalhq/shoal/oci"
-	"github.com/shoalhq/shoal/runtime/logs/tlsdial"
 )
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == "registry" {
-		if err := node.Registry(os.Args[2:], os.Stdout); err != nil {
-			fail(err)
-		}
-		return
-	}
-	if len(os.Args) > 1 && os.Args[1] == "oci" {
-		os.Exit(oci.Main(os.Args[2:]))
-	}
-	if len(os.Args) == 2 && os.Args[1] == "log-forward" { // started by supervisors for log servers behind TLS
-		os.Exit(tlsdial.Main())
+	if len(os.Args) > 1 {
+		helper(os.Args[1], os.Args[2:])
 	}
 	cfg, act, err := config.Parse(os.Args[1:], os.Stdout)
 	switch {
