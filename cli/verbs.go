@@ -23,6 +23,7 @@ func verbs() []verb {
 		{name: "container", short: "Manage containers", group: containerVerbs()},
 		{name: "context", short: "Manage contexts", group: contextVerbs()},
 		{name: "image", short: "Manage images", group: imageVerbs()},
+		{name: "manifest", short: "Manage Docker image manifests and manifest lists", group: manifestVerbs()},
 		{name: "network", short: "Manage networks", group: networkVerbs()},
 		{name: "oci", short: "Check, unpack and generate what the Open Container Initiative specifies", make: ociCommand},
 		{name: "registry", short: "Serve images to others", group: registryVerbs()},
@@ -109,6 +110,16 @@ func imageVerbs() []verb {
 		{name: "rm", short: "Remove one or more images", make: renamed("rm", rmiCommand), aliases: []string{"remove"}},
 		{name: "save", short: "Save one or more images to a tar archive (streamed to STDOUT by default)", make: saveCommand},
 		{name: "tag", short: "Create a tag TARGET_IMAGE that refers to SOURCE_IMAGE", make: tagCommand},
+	}
+}
+
+func manifestVerbs() []verb {
+	return []verb{
+		{name: "annotate", short: "Add additional information to a local image manifest", make: manifestAnnotateCommand},
+		{name: "create", short: "Create a local manifest list for annotating and pushing to a registry", make: manifestCreateCommand},
+		{name: "inspect", short: "Display an image manifest, or manifest list", make: manifestInspectCommand},
+		{name: "push", short: "Push a manifest list to a repository", make: manifestPushCommand},
+		{name: "rm", short: "Delete one or more manifest lists from local storage", make: manifestRmCommand},
 	}
 }
 

@@ -89,9 +89,9 @@ func (i *Images) List(ctx context.Context, f model.Filters, shared bool) ([]mode
 	return i.Store.List(ctx, store.ListOptions{Filters: f, SharedSize: shared, Containers: true})
 }
 
-// Inspect is Resolve for this host's platform.
-func (i *Images) Inspect(ctx context.Context, ref string) (model.Image, error) {
-	return i.Resolve(ctx, ref, "")
+// Inspect is Resolve.
+func (i *Images) Inspect(ctx context.Context, ref, platform string) (model.Image, error) {
+	return i.Resolve(ctx, ref, platform)
 }
 
 // Usage accounts for everything in the store.

@@ -84,6 +84,28 @@ type ImageSummary struct {
 	Image
 	SharedSize int64 // bytes of layers that other images have too; -1 when not asked for
 	Containers int   // how many containers are made from it; -1 when not asked for
+	Manifests  []ImageManifest
+}
+
+// Kinds of manifests.
+const (
+	ManifestImage       = "image"
+	ManifestAttestation = "attestation"
+	ManifestUnknown     = "unknown"
+)
+
+// ImageManifest is one of the manifests that a name holds.
+type ImageManifest struct {
+	Digest     string
+	MediaType  string
+	Bytes      int64 // of the manifest itself
+	Kind       string
+	Available  bool  // all of it is here
+	Content    int64 // bytes of its blobs that are here
+	Unpacked   int64
+	Platform   Platform // of an image
+	Containers []string // made from it
+	For        string   // of an attestation: the manifest that it is about
 }
 
 // ImageUsage is what the image store takes on disk, in bytes.

@@ -28,6 +28,8 @@ func (n *Node) routes() map[string]route {
 		"GET /shoal/doctor":                   n.serveDoctor,
 		"GET /shoal/ports":                    n.servePorts,
 		"POST /shoal/containers/{name}/ports": n.serveUpdatePorts,
+		"POST /shoal/manifests/inspect":       n.serveManifest,
+		"POST /shoal/manifests/push":          n.serveIndexPush,
 		"GET /shoal/sockets":                  n.serveSockets,
 		"POST /shoal/sockets":                 n.serveSocketCreate,
 		"DELETE /shoal/sockets/{name}":        n.serveSocketRemove,

@@ -161,6 +161,8 @@ var table = map[string]Rule{
 	"GET /shoal/doctor":                   look,
 	"GET /shoal/ports":                    look,
 	"POST /shoal/containers/{name}/ports": engine,
+	"POST /shoal/manifests/inspect":       look,
+	"POST /shoal/manifests/push":          engine,
 	"GET /shoal/sockets":                  look,
 	"POST /shoal/sockets":                 engine,
 	"DELETE /shoal/sockets/{name}":        engine,

@@ -8,6 +8,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shoalhq/shoal/api/types"
@@ -17,7 +18,8 @@ import (
 // ImageSummary is one element of GET /images/json in the shape of the version.
 func ImageSummary(i *model.ImageSummary, v types.Version) any {
 	s := image.Summary{ID: i.ID, ParentID: i.Origin.Parent, RepoTags: orEmpty(i.RepoTags), RepoDigests: orEmpty(i.RepoDigests),
-		Created: unix(i.Created), Size: i.Size, SharedSize: i.SharedSize, Labels: i.Config.Labels, Containers: int64(i.Containers)}
+		Created: unix(i.Created), Size: i.Size, SharedSize: i.SharedSize, Labels: i.Config.Labels, Containers: int64(i.Containers),
+		Manifests: manifestSummaries(i.Manifests)}
 	if v < 51 {
 		s.Containers = -1
 	}
@@ -35,6 +37,25 @@ func ImageSummary(i *model.ImageSummary, v types.Version) any {
 	return oldImageSummary{Summary: s, VirtualSize: i.Size}
 }
 
+func manifestSummaries(list []model.ImageManifest) (out []image.ManifestSummary) {
+	for _, m := range list {
+		s := image.ManifestSummary{ID: m.Digest, Kind: image.ManifestKind(m.Kind), Available: m.Available,
+			Descriptor: ocispec.Descriptor{MediaType: m.MediaType, Digest: digest.Digest(m.Digest), Size: m.Bytes}}
+		s.Size.Content, s.Size.Total = m.Content, m.Content+m.Unpacked
+		platform := ocispec.Platform{OS: m.Platform.OS, Architecture: m.Platform.Architecture, Variant: m.Platform.Variant, OSVersion: m.Platform.OSVersion}
+		switch s.Kind {
+		case image.ManifestKindImage:
+			s.Descriptor.Platform = &platform
+			s.ImageData = &image.ImageProperties{Platform: platform, Containers: orEmpty(m.Containers)}
+			s.ImageData.Size.Unpacked = m.Unpacked
+		case image.ManifestKindAttestation:
+			s.AttestationData = &image.AttestationProperties{For: digest.Digest(m.For)}
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
 func unix(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -43,12 +64,12 @@ func unix(t time.Time) int64 {
 }
 
 // ImageInspect is the answer of GET /images/{name}/json in the shape of the version.
-func ImageInspect(i *model.Image, v types.Version) any {
+func ImageInspect(i *model.Image, manifests []model.ImageManifest, v types.Version) any {
 	cfg := imageConfig(&i.Config)
 	r := image.InspectResponse{ID: i.ID, RepoTags: orEmpty(i.RepoTags), RepoDigests: orEmpty(i.RepoDigests), Comment: i.Origin.Comment,
 		Author: i.Origin.Author, Config: cfg, Architecture: i.Platform.Architecture, Variant: i.Platform.Variant, Os: i.Platform.OS,
 		OsVersion: i.Platform.OSVersion, Size: i.Size, RootFS: image.RootFS{Type: "layers", Layers: i.DiffIDs},
-		Metadata: image.Metadata{LastTagTime: i.Origin.LastTagged}}
+		Metadata: image.Metadata{LastTagTime: i.Origin.LastTagged}, Manifests: manifestSummaries(manifests)}
 	if !i.Created.IsZero() {
 		r.Created = i.Created.UTC().Format(time.RFC3339Nano)
 	}

@@ -87,7 +87,8 @@ type Execs interface {
 // Images keeps the images of this node. List knows the filters before, dangling, label, reference, since, until.
 type Images interface {
 	List(ctx context.Context, f model.Filters, shared bool) ([]model.ImageSummary, error)
-	Inspect(ctx context.Context, ref string) (model.Image, error)
+	Inspect(ctx context.Context, ref, platform string) (model.Image, error) // platform "" is this host's
+	Manifests(ctx context.Context, ref string) ([]model.ImageManifest, error)
 	Tag(ctx context.Context, ref, name string) error
 	Remove(ctx context.Context, ref string, o model.ImageRemoveOptions) ([]model.ImageDeletion, error)
 	Prune(ctx context.Context, f model.Filters) (model.ImagePruneReport, error)

@@ -23,11 +23,15 @@ func (f fakeImages) List(_ context.Context, filters model.Filters, shared bool) 
 	return []model.ImageSummary{{Image: fakeImage(), SharedSize: -1, Containers: 1}}, nil
 }
 
-func (f fakeImages) Inspect(_ context.Context, ref string) (model.Image, error) {
+func (f fakeImages) Inspect(_ context.Context, ref, _ string) (model.Image, error) {
 	if ref != "whoami" && ref != "whoami:latest" && ref != "a.example/b/c" && !strings.HasPrefix(ref, "sha256:1") {
 		return model.Image{}, errs.New(errs.NotFound, "No such image: %s", ref)
 	}
 	return fakeImage(), nil
+}
+
+func (f fakeImages) Manifests(context.Context, string) ([]model.ImageManifest, error) {
+	return []model.ImageManifest{{Digest: fakeImage().ID, Kind: model.ManifestImage, Available: true, Platform: fakeImage().Platform}}, nil
 }
 
 func (f fakeImages) Tag(_ context.Context, ref, name string) error {

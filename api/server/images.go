@@ -73,6 +73,11 @@ func (s *Server) imageList(w http.ResponseWriter, r *http.Request, v types.Versi
 	}
 	out := make([]any, 0, len(list))
 	for i := range list {
+		if v >= 47 && q.bool("manifests") {
+			if list[i].Manifests, err = s.b.Images.Manifests(r.Context(), list[i].ID); err != nil {
+				return err
+			}
+		}
 		out = append(out, convert.ImageSummary(&list[i], v))
 	}
 	return writeJSON(w, http.StatusOK, out)
@@ -83,7 +88,18 @@ func (s *Server) imageInspect(w http.ResponseWriter, r *http.Request, v types.Ve
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, http.StatusOK, convert.ImageInspect(&img, v))
+	var manifests []model.ImageManifest
+	if q, err := parseQuery(r); err != nil {
+		return err
+	} else if v >= 48 && q.bool("manifests") {
+		if q.Get("platform") != "" {
+			return errs.New(errs.Invalid, "conflicting options: manifests and platform options cannot both be set")
+		}
+		if manifests, err = s.b.Images.Manifests(r.Context(), name); err != nil {
+			return err
+		}
+	}
+	return writeJSON(w, http.StatusOK, convert.ImageInspect(&img, manifests, v))
 }
 
 func (s *Server) imageHistory(w http.ResponseWriter, r *http.Request, v types.Version, name string) error {
@@ -94,23 +110,19 @@ func (s *Server) imageHistory(w http.ResponseWriter, r *http.Request, v types.Ve
 	return writeJSON(w, http.StatusOK, convert.ImageHistory(&img))
 }
 
-// image finds an image and, where the version has that parameter, checks that it is of the platform asked for.
+// image finds an image, for the platform asked for where the version has that parameter.
 func (s *Server) image(r *http.Request, name string, hasPlatform bool) (model.Image, error) {
-	img, err := s.b.Images.Inspect(r.Context(), name)
-	if err != nil || !hasPlatform {
-		return img, err
+	if !hasPlatform {
+		return s.b.Images.Inspect(r.Context(), name, "")
 	}
 	want, err := platforms(r.URL.Query()["platform"])
 	if err != nil {
-		return img, err
+		return model.Image{}, err
 	}
-	if len(want) > 0 {
-		got := img.Platform.String()
-		if got != want[0] && !strings.HasPrefix(got, want[0]+"/") {
-			return img, errs.New(errs.NotFound, "image %s is here for %s, not for %s; load or pull it for that platform", name, got, want[0])
-		}
+	if len(want) == 0 {
+		want = []string{""}
 	}
-	return img, nil
+	return s.b.Images.Inspect(r.Context(), name, want[0])
 }
 
 func (s *Server) imageTag(w http.ResponseWriter, r *http.Request, v types.Version, name string) error {
@@ -218,7 +230,7 @@ func (s *Server) save(w http.ResponseWriter, r *http.Request, names []string) er
 		return err
 	}
 	for _, n := range names { // an error is better told before the archive begins
-		if _, err := s.b.Images.Inspect(r.Context(), n); err != nil {
+		if _, err := s.b.Images.Inspect(r.Context(), n, ""); err != nil {
 			return err
 		}
 	}

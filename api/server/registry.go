@@ -69,7 +69,7 @@ func (s *Server) pull(w http.ResponseWriter, r *http.Request, q query) error {
 	}
 	ref := imageRef(q.Values)
 	if s.b.Registry == nil {
-		if _, err := s.b.Images.Inspect(r.Context(), ref); err != nil { // built-in images appear when they are asked for
+		if _, err := s.b.Images.Inspect(r.Context(), ref, ""); err != nil { // built-in images appear when they are asked for
 			return errNoRegistry("pull of " + ref)
 		}
 		out := newProgress(w, false)

@@ -190,8 +190,8 @@ func (i scopedImages) List(ctx context.Context, f model.Filters, shared bool) ([
 	return kept, err
 }
 
-func (i scopedImages) Inspect(ctx context.Context, ref string) (model.Image, error) {
-	img, err := i.all.Inspect(ctx, ref)
+func (i scopedImages) Inspect(ctx context.Context, ref, platform string) (model.Image, error) {
+	img, err := i.all.Inspect(ctx, ref, platform)
 	if err != nil || !i.scope.Sees(img.Config.Labels) {
 		if err != nil && !errs.Is(err, errs.NotFound) && !errs.Is(err, errs.Conflict) && !errs.Is(err, errs.Invalid) {
 			return model.Image{}, err
@@ -200,6 +200,17 @@ func (i scopedImages) Inspect(ctx context.Context, ref string) (model.Image, err
 	}
 	access.Image(&img)
 	return img, nil
+}
+
+func (i scopedImages) Manifests(ctx context.Context, ref string) ([]model.ImageManifest, error) {
+	if _, err := i.Inspect(ctx, ref, ""); err != nil {
+		return nil, err
+	}
+	list, err := i.all.Manifests(ctx, ref)
+	for n := range list {
+		list[n].Containers = nil
+	}
+	return list, err
 }
 
 func (i scopedImages) Tag(context.Context, string, string) error { return outside() }
