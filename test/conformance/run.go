@@ -48,7 +48,9 @@ func (rt Runtime) Run(ctx context.Context, p *Programs, names []string, dir stri
 		results[i] = runProgram(ctx, p, names[i], wrapper, temp)
 	}
 	// Most of a program's time is waiting. Those that make cgroups share one, "cgrouptest", so they go one by one.
-	shares := func(name string) bool { return strings.HasPrefix(name, "linux_cgroups") || strings.HasPrefix(name, "delete") }
+	shares := func(name string) bool {
+		return strings.HasPrefix(name, "linux_cgroups") || strings.HasPrefix(name, "delete")
+	}
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, 4)
 	for i, n := range names {
