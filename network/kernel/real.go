@@ -66,6 +66,7 @@ func (k *Real) EnsureBridge(b plan.Bridge) (changed bool, err error) {
 	k.mu.Lock()
 	k.bridgeIx[b.Name] = index
 	k.mu.Unlock()
+	foreign := !changed && link.Attrs().Alias != k.owner // the host's owner made it: its MTU and other addresses are not ours to change
 	if b.RouteLocalnet {
 		if key := "net/ipv4/conf/" + b.Name + "/route_localnet"; getSysctl(key) != "1" {
 			if err := setSysctl(key, "1"); err != nil {
@@ -74,7 +75,6 @@ func (k *Real) EnsureBridge(b plan.Bridge) (changed bool, err error) {
 			changed = true
 		}
 	}
-	foreign := !changed && link.Attrs().Alias != k.owner // the host's owner made it: its MTU and other addresses are not ours to change
 	if at := link.Attrs(); !foreign && at.MTU != b.MTU && b.MTU > 0 {
 		if err := netlink.LinkSetMTU(link, b.MTU); err != nil {
 			return changed, fmt.Errorf("set the MTU of bridge %s to %d: %w", b.Name, b.MTU, err)
