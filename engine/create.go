@@ -300,8 +300,14 @@ func (e *Engine) writeEmptyNames(c *model.Container, disk bool) (string, error) 
 		return "", err
 	}
 	for name, content := range map[string]string{"hostname": c.Spec.Network.Hostname + "\n", "hosts": "\n", "resolv.conf": "\n"} {
-		if err := writeInPlace(filepath.Join(dir, name), []byte(content)); err != nil {
+		path := filepath.Join(dir, name)
+		if err := writeInPlace(path, []byte(content)); err != nil {
 			return "", err
+		}
+		if m := e.idMaps(c); m != nil {
+			if uid, gid := m.Root(); os.Chown(path, uid, gid) != nil {
+				return "", errs.New(errs.Internal, "give %s to the container's root (%d:%d)", path, uid, gid)
+			}
 		}
 	}
 	return dir, nil

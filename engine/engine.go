@@ -37,9 +37,11 @@ type Config struct {
 	ExecRoot string // on tmpfs: what need not survive a reboot
 	Host     ocispec.Host
 	Hostname string // of the machine
-	Seccomp  ocispec.SeccompSource
-	Log      *slog.Logger
-	Clock    clock.Clock
+	// IDMaps are the ids of containers' user namespaces; nil: they are in the host's.
+	IDMaps  *model.IDMaps
+	Seccomp ocispec.SeccompSource
+	Log     *slog.Logger
+	Clock   clock.Clock
 	// Names chooses a name for a container that has none; attempt counts from 0. Nil is the engine's own word list.
 	Names func(attempt int) string
 	// InitProgram is what --init starts as a container's first process, called as docker-init; "" refuses --init.

@@ -190,7 +190,7 @@ func (f fakeImages) Remove(_ context.Context, ref string, _ model.ImageRemoveOpt
 
 type fakeNetworks struct{ w *world }
 
-func (f fakeNetworks) Namespace(context.Context) (*os.File, error) {
+func (f fakeNetworks) Namespace(context.Context, *model.IDMaps) (*os.File, error) {
 	if err := f.w.fault("networks.Namespace"); err != nil {
 		return nil, err
 	}

@@ -72,6 +72,9 @@ func (e *Engine) plan(ctx context.Context, c *model.Container, undo func(func())
 	if err := e.checkLinks(c); err != nil {
 		return nil, err
 	}
+	if err := e.checkSharedUser(c); err != nil {
+		return nil, err
+	}
 	root, err := e.overlay(ctx, c)
 	if err != nil {
 		return nil, err
@@ -95,7 +98,7 @@ func (e *Engine) plan(ctx context.Context, c *model.Container, undo func(func())
 	d := e.defaults.Load()
 	in := ocispec.Input{
 		Container: c, Host: e.cfg.Host, RootPath: filepath.Join(e.cfg.ExecRoot, rootfsDir), User: who, Mounts: mounts,
-		Joins: joins, Devices: devices, Limits: d.Limits, Seccomp: e.seccomp(d),
+		Joins: joins, Devices: devices, Limits: d.Limits, Seccomp: e.seccomp(d), IDMaps: e.idMaps(c),
 	}
 	if c.Spec.Isolation.UTS != "host" {
 		in.Hostname = c.Spec.Network.Hostname
@@ -263,7 +266,7 @@ func (e *Engine) planMounts(ctx context.Context, c *model.Container, undo func(f
 	if err != nil {
 		return nil, err
 	}
-	in := ocispec.MountInput{Container: c, Host: e.cfg.Host, Shm: shm, Files: true,
+	in := ocispec.MountInput{Container: c, Host: e.cfg.Host, Shm: shm, Files: true, Mapped: e.idMaps(c) != nil,
 		Volumes: map[string]model.VolumeMount{}, Images: map[string][]string{}}
 	if id := sharedNetwork(&c.Spec); id != "" {
 		in.Container = withFilesOf(c, e, id)

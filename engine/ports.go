@@ -34,8 +34,9 @@ type Images interface {
 // after half an Attach; detaching what is not attached is no error). After a restart of the daemon Restore is called once,
 // before anything else, with the connections that still live; everything else the kernel has of ours goes.
 type Networks interface {
-	// Namespace makes a network namespace; it lives until the file and the last process in it are gone.
-	Namespace(ctx context.Context) (*os.File, error)
+	// Namespace makes a network namespace; it lives until the file and the last process in it are gone. With ids it belongs
+	// to a new user namespace with them, which the container's is then.
+	Namespace(ctx context.Context, ids *model.IDMaps) (*os.File, error)
 	Attach(ctx context.Context, r NetworkAttach) (NetworkAttachment, error)
 	// Connect adds one network to a running container.
 	Connect(ctx context.Context, r NetworkAttach) (NetworkAttachment, error)

@@ -250,7 +250,7 @@ func (e *Engine) prepareNetwork(ctx context.Context, c *model.Container) *connec
 	}
 	go func() {
 		defer close(n.attReady)
-		n.ns, n.nsErr = e.ports.Networks.Namespace(ctx)
+		n.ns, n.nsErr = e.ports.Networks.Namespace(ctx, e.idMaps(c))
 		close(n.nsReady)
 		switch {
 		case n.nsErr != nil:

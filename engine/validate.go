@@ -20,7 +20,7 @@ func invalid(format string, args ...any) error { return errs.New(errs.Invalid, f
 // daemon's configuration. Each sentence names the field, what was found and what would do.
 func (e *Engine) validate(s *model.ContainerSpec) (warnings []string, err error) {
 	for _, check := range []func(*model.ContainerSpec) error{
-		validateProcess, validateHealth, validateLife, validateIsolation, validateNetwork, validateSecurity, e.validateHost,
+		validateProcess, validateHealth, validateLife, validateIsolation, validateNetwork, validateSecurity, e.validateRemap, e.validateHost,
 	} {
 		if err := check(s); err != nil {
 			return nil, err

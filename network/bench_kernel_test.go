@@ -27,7 +27,7 @@ func TestCost(t *testing.T) {
 		for range 30 {
 			r := w.request("c", map[string]model.EndpointSpec{c.net: {}}, c.ports...)
 			start := time.Now()
-			r.Namespace, err = w.m.Namespace(ctx)
+			r.Namespace, err = w.m.Namespace(ctx, nil)
 			must(t, err)
 			ns = append(ns, time.Since(start))
 			start = time.Now()

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 
+	"github.com/shoalhq/shoal/model"
 	"github.com/shoalhq/shoal/network/kernel"
 	"github.com/shoalhq/shoal/network/plan"
 )
@@ -14,7 +15,7 @@ import (
 // as often as one likes), a container plugged into it (Plug: all or nothing) and unplugged by removing the host's end
 // (RemoveLink; the kernel removes both ends with the namespace too). Nothing is remembered between calls.
 type Links interface {
-	Namespace() (*os.File, error)
+	Namespace(ids *model.IDMaps) (*os.File, error)
 	EnsureBridge(b plan.Bridge) (changed bool, err error)
 	// Bridge says what is there under a name.
 	Bridge(name string) (kernel.BridgeFacts, error)

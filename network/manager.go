@@ -192,11 +192,12 @@ func (m *Manager) Close() error {
 }
 
 // Namespace makes a network namespace with its loopback up. It lives until the file and the last process in it are gone.
-func (m *Manager) Namespace(ctx context.Context) (*os.File, error) {
+// With ids it belongs to a new user namespace in which these ids are the host's.
+func (m *Manager) Namespace(ctx context.Context, ids *model.IDMaps) (*os.File, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return m.k.Namespace()
+	return m.k.Namespace(ids)
 }
 
 // Resolve finds a network by name, ID or unique start of an ID, in this order.

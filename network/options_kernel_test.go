@@ -152,7 +152,7 @@ func TestForwardingIsGuarded(t *testing.T) {
 // secondOutside is a machine at another link of the host.
 func (w *world) secondOutside() *os.File {
 	t := w.t
-	ns, err := w.m.Namespace(context.Background())
+	ns, err := w.m.Namespace(context.Background(), nil)
 	must(t, err)
 	t.Cleanup(func() { ns.Close() })
 	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "uplink1"}, PeerName: "out1", PeerNamespace: netlink.NsFd(int(ns.Fd()))}))

@@ -30,7 +30,7 @@ func TestScale(t *testing.T) {
 			ports = append(ports, fmt.Sprintf("%d:80", 20000+i*portsEach+p))
 		}
 		r := w.request(fmt.Sprint("c", i), map[string]model.EndpointSpec{"a": {}}, ports...)
-		r.Namespace, err = w.m.Namespace(context.Background())
+		r.Namespace, err = w.m.Namespace(context.Background(), nil)
 		must(t, err)
 		start := time.Now()
 		at, err := w.m.Attach(context.Background(), r)

@@ -81,7 +81,7 @@ func (w *world) uplink() {
 	k, err := kernel.Open("unused", "unused")
 	must(t, err)
 	defer k.Close()
-	w.outside, err = k.Namespace()
+	w.outside, err = k.Namespace(nil)
 	must(t, err)
 	must(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "uplink0", MTU: 1400}, PeerName: "out0", PeerMTU: 1400, PeerNamespace: netlink.NsFd(int(w.outside.Fd()))}))
 	setup := func(name string, addrs ...string) {
@@ -154,7 +154,7 @@ func (w *world) box(r AttachRequest) *box {
 }
 
 func (w *world) tryBox(r AttachRequest) (*box, error) {
-	ns, err := w.m.Namespace(context.Background())
+	ns, err := w.m.Namespace(context.Background(), nil)
 	must(w.t, err)
 	r.Namespace = ns
 	at, err := w.m.Attach(context.Background(), r)

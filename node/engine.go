@@ -40,11 +40,15 @@ func (n *Node) openEngine(ctx context.Context, cfg *config.Config) (*engine.Engi
 	if err != nil {
 		return nil, err
 	}
+	idMaps, err := remap(cfg)
+	if err != nil {
+		return nil, err
+	}
 	host := specHost()
 	host.SELinux, host.Profile = selinuxLabels != nil, n.loadAppArmor()
 	dns := func() config.DNS { return n.cfg.Load().Network.DNS }
 	return engine.Open(ctx, engine.Config{
-		Root: cfg.Daemon.DataRoot, ExecRoot: cfg.Daemon.ExecRoot, Host: host, Hostname: hostname,
+		Root: cfg.Daemon.DataRoot, ExecRoot: cfg.Daemon.ExecRoot, Host: host, Hostname: hostname, IDMaps: idMaps,
 		Seccomp: ocispec.SeccompSource{Default: seccomp.GetDefaultProfile, Load: seccomp.LoadProfile}, Log: n.log,
 		InitProgram: runtimePath, ShutdownContainers: cfg.Daemon.StopOnExit, StorageDriver: n.storageDriver,
 	}, engine.Ports{

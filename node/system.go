@@ -172,6 +172,9 @@ func (a *about) security() (options []string) {
 		options = append(options, "name=selinux")
 	}
 	options = append(options, "name=seccomp,profile=builtin")
+	if a.cfg().Container.Defaults.UsernsRemap != "" {
+		options = append(options, "name=userns")
+	}
 	if a.host.cgroupVersion == "2" {
 		options = append(options, "name=cgroupns")
 	}

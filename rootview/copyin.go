@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/osthread"
+	"github.com/shoalhq/shoal/lib/userns"
 )
 
 func itoa(n int) string { return strconv.Itoa(n) }
@@ -47,7 +49,15 @@ func (FS) CopyTo(ctx context.Context, v View, dir string, archive io.Reader, o C
 		return errs.New(errs.Forbidden, "mounted volume is marked read-only: %s in container", abs)
 	}
 	x := &extractor{root: r, dir: abs, o: o}
-	return x.run(ctx, archive)
+	if r.ids == nil {
+		return x.run(ctx, archive)
+	}
+	osthread.Run(func() {
+		if err = userns.ActAs(r.ids.Root()); err == nil {
+			err = x.run(ctx, archive)
+		}
+	})
+	return err
 }
 
 func (r *root) sameMountAsRoot(f *os.File) bool {
@@ -87,6 +97,7 @@ func (x *extractor) run(ctx context.Context, archive io.Reader) error {
 		if err != nil {
 			return errs.New(errs.Invalid, "the archive cannot be read: %w", err)
 		}
+		outside(x.root.ids, h)
 		if err := x.entry(h, t); err != nil {
 			return err
 		}

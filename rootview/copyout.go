@@ -32,7 +32,7 @@ func (FS) CopyFrom(ctx context.Context, v View, p string) (io.ReadCloser, model.
 	go func() {
 		defer r.Close()
 		defer f.Close()
-		pw.CloseWithError(writeTree(ctx, pw, f, st.Name))
+		pw.CloseWithError(writeTree(ctx, pw, f, st.Name, r.ids))
 	}()
 	return pr, st, nil
 }
@@ -44,12 +44,12 @@ func (FS) Export(ctx context.Context, v View, w io.Writer) error {
 		return err
 	}
 	defer r.Close()
-	return writeTree(ctx, w, r.fd, "")
+	return writeTree(ctx, w, r.fd, "", r.ids)
 }
 
 // writeTree writes what at (an O_PATH descriptor) is, under the name; an empty name writes only a directory's content.
-func writeTree(ctx context.Context, w io.Writer, at *os.File, name string) error {
-	t := &treeWriter{ctx: ctx, tar: tar.NewWriter(w), links: map[[2]uint64]string{}}
+func writeTree(ctx context.Context, w io.Writer, at *os.File, name string, ids *model.IDMaps) error {
+	t := &treeWriter{ctx: ctx, ids: ids, tar: tar.NewWriter(w), links: map[[2]uint64]string{}}
 	var st unix.Stat_t
 	if err := unix.Fstat(int(at.Fd()), &st); err != nil {
 		return err
@@ -69,6 +69,7 @@ func writeTree(ctx context.Context, w io.Writer, at *os.File, name string) error
 
 type treeWriter struct {
 	ctx   context.Context
+	ids   *model.IDMaps
 	tar   *tar.Writer
 	links map[[2]uint64]string // device and inode of files with several names → the first name written
 	dev   uint64
@@ -233,8 +234,10 @@ func (t *treeWriter) special(st *unix.Stat_t, name string) error {
 }
 
 func (t *treeWriter) header(st *unix.Stat_t, name string, kind byte) *tar.Header {
-	return &tar.Header{Typeflag: kind, Name: name, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
+	h := &tar.Header{Typeflag: kind, Name: name, Mode: int64(st.Mode & 0o7777), Uid: int(st.Uid), Gid: int(st.Gid),
 		ModTime: time.Unix(st.Mtim.Unix()), Format: tar.FormatPAX}
+	inside(t.ids, h)
+	return h
 }
 
 // capability is the file's capabilities, the one extended attribute that copies keep.

@@ -30,7 +30,8 @@ type View struct {
 // root is an open view. Its descriptors keep the mounts alive.
 type root struct {
 	fd   *os.File
-	nsFD *os.File // mount namespace made for the view; nil when none was
+	nsFD *os.File      // mount namespace made for the view; nil when none was
+	ids  *model.IDMaps // which ids of the host are the container's; nil: they are the same
 }
 
 func (r *root) Close() {
@@ -50,7 +51,12 @@ func open(ctx context.Context, v View, write bool) (*root, error) {
 		if err != nil {
 			return nil, errs.New(errs.Conflict, "look into the running container: %w", err)
 		}
-		return &root{fd: f}, nil
+		ids, err := idsOf(v.Pid)
+		if err != nil {
+			f.Close()
+			return nil, errs.New(errs.Conflict, "look into the running container: %w", err)
+		}
+		return &root{fd: f, ids: ids}, nil
 	}
 	dirs := overlay.Dirs{Lower: v.Dirs.Lower, Upper: v.Dirs.Upper, Work: v.Dirs.Work}
 	if !write && v.Dirs.Upper != "" {

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -21,6 +22,7 @@ import (
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/undo"
+	"github.com/shoalhq/shoal/lib/userns"
 	"github.com/shoalhq/shoal/runtime/spec"
 	"github.com/shoalhq/shoal/runtime/spec/logopts"
 	"github.com/shoalhq/shoal/task/logs"
@@ -89,7 +91,19 @@ func (m *Manager) Start(ctx context.Context, r StartRequest) (*Task, error) {
 	if err := failpoint.Hit("task/start/prepared"); err != nil {
 		return nil, err
 	}
-	proc, hand, err := m.spawn(dir, r.Namespace)
+	spaces := make([]*os.File, 0, 2)
+	if r.Namespace != nil {
+		spaces = append(spaces, r.Namespace)
+		if r.Spec.Linux != nil && len(r.Spec.Linux.UIDMappings) > 0 {
+			user, err := userns.Owner(r.Namespace)
+			if err != nil {
+				return nil, err
+			}
+			defer user.Close()
+			spaces = append(spaces, user)
+		}
+	}
+	proc, hand, err := m.spawn(dir, spaces)
 	if err != nil {
 		return nil, err
 	}
@@ -132,13 +146,16 @@ func (m *Manager) prepare(ctx context.Context, dir string, r *StartRequest) erro
 		}
 		cfg.Runtime = ref
 	}
+	if cfg.Runtime.Path != "" && r.Spec.Linux != nil && len(r.Spec.Linux.UIDMappings) > 0 {
+		return errs.New(errs.Unsupported, "runtime %q: user namespaces of the daemon (userns-remap) are for the built-in runtime; use --userns=host", r.Runtime)
+	}
 	if err := m.forwarder(&cfg.Log); err != nil {
 		return err
 	}
 	oci := r.Spec
 	if r.Namespace != nil {
 		oci = withNetns(oci)
-		cfg.Netns = true
+		cfg.Netns, cfg.Userns = true, namesUser(oci)
 	}
 	cfg.WaitForStart = true
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -218,14 +235,24 @@ func withNetns(s *specs.Spec) *specs.Spec {
 			spaces = append(spaces, n)
 		}
 	}
+	for i := range spaces {
+		if n := &spaces[i]; n.Type == specs.UserNamespace && n.Path == "" {
+			n.Path = spec.UsernsPath // the one that owns the network namespace
+		}
+	}
 	linux.Namespaces = append(spaces, specs.LinuxNamespace{Type: specs.NetworkNamespace, Path: spec.NetnsPath})
 	out.Linux = &linux
 	return &out
 }
 
+// namesUser says whether the container's user namespace is handed over as well.
+func namesUser(s *specs.Spec) bool {
+	return slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Path == spec.UsernsPath })
+}
+
 // spawn starts the supervisor in its own session, without our standard streams, with one end of a socket pair as fd 3.
 // Garbage collection is off in it until it holds 24 MiB: it normally never gets there.
-func (m *Manager) spawn(dir string, netns *os.File) (*os.Process, *os.File, error) {
+func (m *Manager) spawn(dir string, spaces []*os.File) (*os.Process, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, errs.Wrap(err, "make the handshake of a supervisor")
@@ -239,10 +266,7 @@ func (m *Manager) spawn(dir string, netns *os.File) (*os.Process, *os.File, erro
 		return nil, nil, err
 	}
 	defer null.Close()
-	files := []*os.File{null, null, null, theirs}
-	if netns != nil {
-		files = append(files, netns)
-	}
+	files := append([]*os.File{null, null, null, theirs}, spaces...)
 	env := []string{"PATH=" + os.Getenv("PATH"), "GOGC=off", "GOMEMLIMIT=24MiB", "GOMAXPROCS=2"}
 	if v := os.Getenv(failpoint.EnvName); v != "" {
 		env = append(env, failpoint.EnvName+"="+v)

@@ -21,6 +21,7 @@ type MountInput struct {
 	Shm       Shm
 	Files     bool                // bind the container's own hosts, hostname and resolv.conf
 	Images    map[string][]string // by destination: layers that an image mount shows, top first
+	Mapped    bool                // the container's ids are not the host's
 }
 
 // Shm says what /dev/shm is: a tmpfs of its own of Size bytes, or with Source a directory that is shared.
@@ -130,6 +131,9 @@ func userMount(mp model.MountPoint, in MountInput) (specs.Mount, error) {
 			if o != "bind" && o != "rbind" && o != "rw" {
 				opts = append(opts, o)
 			}
+		}
+		if in.Mapped { // what is in a volume belongs to the container's users, whatever ids they have on the host
+			opts = append(opts, "idmap")
 		}
 		return withSubpath(specs.Mount{Destination: mp.Destination, Type: "bind", Source: vm.Source, Options: opts}, mp), nil
 	}

@@ -49,6 +49,7 @@ type Input struct {
 	Devices   Devices
 	Limits    Limits
 	Seccomp   SeccompSource
+	IDMaps    *model.IDMaps // of the container's user namespace; nil is the host's
 }
 
 // User is the container's user, looked up in its root filesystem.
@@ -116,6 +117,9 @@ func Build(in Input) (*specs.Spec, error) {
 		Devices:     in.Devices.Nodes,
 		Sysctl:      sysctls(in),
 		MountLabel:  c.Runtime.MountLabel,
+	}
+	if m := in.IDMaps; m != nil {
+		s.Linux.UIDMappings, s.Linux.GIDMappings = mappings(m.UIDs), mappings(m.GIDs)
 	}
 	s.Linux.RootfsPropagation = rootfsPropagation(in.Mounts)
 	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = HiddenPaths(c.Spec.Security, sec, in.Host.Thermal)
@@ -228,6 +232,9 @@ func namespaces(in Input) []specs.LinuxNamespace {
 			out = append(out, specs.LinuxNamespace{Type: t})
 		}
 	}
+	if in.IDMaps != nil {
+		out = append(out, specs.LinuxNamespace{Type: specs.UserNamespace})
+	}
 	net := in.Container.Spec.Network.Mode
 	add(specs.NetworkNamespace, net)
 	add(specs.UTSNamespace, iso.UTS)
@@ -239,6 +246,13 @@ func namespaces(in Input) []specs.LinuxNamespace {
 			mode = "host" // as Docker does where version 1 is in use
 		}
 		add(specs.CgroupNamespace, mode)
+	}
+	return out
+}
+
+func mappings(list []model.IDMap) (out []specs.LinuxIDMapping) {
+	for _, m := range list {
+		out = append(out, specs.LinuxIDMapping{ContainerID: m.Container, HostID: m.Host, Size: m.Size})
 	}
 	return out
 }
@@ -269,6 +283,9 @@ func sysctls(in Input) map[string]string {
 		"net.ipv4.ip_unprivileged_port_start": "0",
 		"net.ipv4.ping_group_range":           "0 2147483647",
 	} {
+		if name == "net.ipv4.ping_group_range" && in.IDMaps != nil {
+			continue // the range has groups that the namespace has not
+		}
 		if _, set := out[name]; !set {
 			out[name] = value
 		}

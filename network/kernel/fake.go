@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"fmt"
+	"github.com/shoalhq/shoal/model"
 	"maps"
 	"net"
 	"net/netip"
@@ -40,7 +41,7 @@ func (f *Fake) step(op string) error {
 }
 
 // Namespace gives a file that is no namespace.
-func (f *Fake) Namespace() (*os.File, error) {
+func (f *Fake) Namespace(*model.IDMaps) (*os.File, error) {
 	if err := f.step("namespace"); err != nil {
 		return nil, err
 	}

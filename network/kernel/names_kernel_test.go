@@ -15,7 +15,7 @@ func TestRedirectNamesCost(t *testing.T) {
 	defer k.Close()
 	for range 5 {
 		start := time.Now()
-		ns, err := k.Namespace()
+		ns, err := k.Namespace(nil)
 		if err != nil {
 			t.Fatal(err)
 		}

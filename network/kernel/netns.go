@@ -5,10 +5,13 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/userns"
+	"github.com/shoalhq/shoal/model"
 )
 
 const ownNamespace = "/proc/thread-self/ns/net"
@@ -42,7 +45,11 @@ func back(home int) {
 
 // Namespace makes a network namespace with its loopback up. It lives until the file and everything in it is closed.
 // New links have no IPv6 until they are given an address of it.
-func (k *Real) Namespace() (*os.File, error) {
+// With ids it belongs to a user namespace of its own, which userns.Owner gives.
+func (k *Real) Namespace(ids *model.IDMaps) (*os.File, error) {
+	if ids != nil {
+		return mappedNamespace(ids)
+	}
 	runtime.LockOSThread()
 	home, err := unix.Open(ownNamespace, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -63,17 +70,40 @@ func (k *Real) Namespace() (*os.File, error) {
 		return nil, fmt.Errorf("open the new network namespace: %w", err)
 	}
 	ns := os.NewFile(uintptr(fd), "netns")
+	if err := furnish(); err != nil {
+		ns.Close()
+		return nil, err
+	}
+	return ns, nil
+}
+
+// furnish makes the thread's new network namespace what containers expect.
+func furnish() error {
 	setSysctl("net/ipv6/conf/default/disable_ipv6", "1") // absent when the host has no IPv6
 	c, err := dialRTNL()
 	if err == nil {
 		err = c.do(request{what: "bring the loopback up", typ: unix.RTM_NEWLINK, body: linkBody(1, unix.IFF_UP, unix.IFF_UP).b})
 		c.close()
 	}
+	return err
+}
+
+func mappedNamespace(ids *model.IDMaps) (*os.File, error) {
+	convert := func(list []model.IDMap) (out []syscall.SysProcIDMap) {
+		for _, m := range list {
+			out = append(out, syscall.SysProcIDMap{ContainerID: int(m.Container), HostID: int(m.Host), Size: int(m.Size)})
+		}
+		return out
+	}
+	files, err := userns.New(convert(ids.UIDs), convert(ids.GIDs), unix.CLONE_NEWNET, "net")
 	if err != nil {
-		ns.Close()
 		return nil, err
 	}
-	return ns, nil
+	if err := In(files[0], furnish); err != nil {
+		files[0].Close()
+		return nil, err
+	}
+	return files[0], nil
 }
 
 // setSysctl writes a sysctl of the thread's network namespace; path is below /proc/sys, with slashes.

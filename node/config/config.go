@@ -143,6 +143,7 @@ type ContainerDefaults struct {
 	SeccompProfile string // path, "builtin" or "unconfined"
 	CDISpecDirs    []string
 	SELinux        bool
+	UsernsRemap    string // whose subordinate ids containers get: "", "default", USER[:GROUP] or UID[:GID]
 }
 
 // Ulimit is a default resource limit.

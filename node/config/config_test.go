@@ -62,7 +62,6 @@ func TestRefusals(t *testing.T) {
 		"plain tcp":         {args: []string{"-H", "tcp://0.0.0.0:2375"}, want: "root on this machine"},
 		"tls without cert":  {args: []string{"--tls"}, want: "--tlscert"},
 		"verify without ca": {args: []string{"--tlsverify", "--tlscert", "c", "--tlskey", "k"}, want: "--tlscacert"},
-		"userns":            {args: []string{"--userns-remap", "default"}, want: "host's root"},
 		"audit log":         {args: []string{"--audit-log", "x"}, want: "absolute"},
 		"engine mounts":     {args: []string{"--engine-mounts", "no"}, want: "warn, forbid, allow"},
 		"relative root":     {args: []string{"--data-root", "x"}, want: "absolute"},

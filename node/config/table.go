@@ -66,7 +66,7 @@ var options = []option{
 	{flag: "cdi-spec-dir", key: "cdi-spec-dirs", kind: list, help: "Directories of device descriptions (CDI)", set: texts(func(c *Config) *[]string { return &c.Container.Defaults.CDISpecDirs })},
 	{flag: "exec-opt", key: "exec-opts", kind: list, help: "native.cgroupdriver=cgroupfs", set: setExecOpt},
 	{flag: "selinux-enabled", key: "selinux-enabled", kind: boolean, help: "Confine containers by SELinux labels", set: flagBool(func(c *Config) *bool { return &c.Container.Defaults.SELinux })},
-	{flag: "userns-remap", key: "userns-remap", help: "Map root of containers to another user", set: refuse("", "user namespace remapping by the daemon is not offered yet; containers would run as the host's root")},
+	{flag: "userns-remap", key: "userns-remap", help: "Map root of containers to another user", set: str(func(c *Config) *string { return &c.Container.Defaults.UsernsRemap })},
 	{flag: "rootless", kind: boolean, help: "Run without root", set: refuse("false", "rootless mode is not offered yet")},
 
 	{flag: "insecure-registry", key: "insecure-registries", kind: list, help: "Registries that may be spoken to without a valid certificate", set: texts(func(c *Config) *[]string { return &c.Registry.Insecure })},

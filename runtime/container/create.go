@@ -262,6 +262,18 @@ func (c *creation) launch() error {
 		return err
 	}
 	defer src.close()
+	root, err := openRoot(c.spec)
+	if err != nil {
+		return err
+	}
+	if root != nil {
+		defer root.Close()
+		src.files = append(src.files, root)
+		src.root = int(root.Fd())
+	}
+	if userNS {
+		giveStreams(c.opts.Stdio, c.spec)
+	}
 	exe, err := openSelf()
 	if err != nil {
 		return err
@@ -430,6 +442,9 @@ func (c *creation) initConfig(src *sources, gate *os.File, create uintptr) (*ini
 			Readonly: s.Linux.ReadonlyPaths, Propagation: s.Linux.RootfsPropagation, MountLabel: s.Linux.MountLabel,
 			Options: rootfs.Options{UserNamespace: spec.Namespace(s, specs.UserNamespace) != nil, CgroupNamespace: spec.Namespace(s, specs.CgroupNamespace) != nil,
 				NoPivot: c.opts.NoPivot}}}
+	if src.root != 0 {
+		cfg.Rootfs.Tree, cfg.Rootfs.Overlay = src.root, nil
+	}
 	if gate != nil {
 		cfg.Gate = int(gate.Fd())
 	}

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 
@@ -14,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/userns"
 	"github.com/shoalhq/shoal/runtime/namespaces"
 	"github.com/shoalhq/shoal/runtime/rootfs"
 	"github.com/shoalhq/shoal/runtime/spec"
@@ -172,6 +172,7 @@ func denySetgroups(s *specs.Spec) bool {
 type sources struct {
 	mounts []rootfs.Mount
 	files  []*os.File
+	root   int // the root's tree; 0 when init mounts it
 }
 
 func (s *sources) close() {
@@ -256,8 +257,7 @@ func idmapTree(fd int, uids, gids []specs.LinuxIDMapping, recursive bool) error 
 	return err
 }
 
-// mappedNamespace makes a user namespace that exists only to hold mappings: by a child which is stopped as it would
-// execute something, and killed.
+// mappedNamespace makes a user namespace that exists only to hold mappings.
 func mappedNamespace(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 	if len(uids) == 0 || len(gids) == 0 {
 		return nil, errs.New(errs.Invalid, "there are no id mappings, neither of the mount nor of the container")
@@ -269,15 +269,29 @@ func mappedNamespace(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 		}
 		return out
 	}
-	runtime.LockOSThread() // the tracer is a thread
-	defer runtime.UnlockOSThread()
-	child, err := os.StartProcess("/proc/self/exe", []string{"shoal-mappings"}, &os.ProcAttr{Sys: &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWUSER, UidMappings: convert(uids), GidMappings: convert(gids), GidMappingsEnableSetgroups: true, Ptrace: true}})
+	files, err := userns.New(convert(uids), convert(gids), 0, "user")
 	if err != nil {
-		return nil, fmt.Errorf("make a user namespace with the mappings: %w", err)
+		return nil, err
 	}
-	defer func() { child.Kill(); child.Wait() }()
-	return os.Open(fmt.Sprintf("/proc/%d/ns/user", child.Pid))
+	return files[0], nil
+}
+
+// openRoot mounts the overlay of a container with mapped ids, which its init may not: the layers belong to the host's users.
+func openRoot(s *specs.Spec) (*os.File, error) {
+	overlay, err := spec.Overlay(s)
+	if err != nil || overlay == nil || os.Geteuid() != 0 || len(s.Linux.UIDMappings) == 0 {
+		return nil, err
+	}
+	ns, err := mappedNamespace(s.Linux.UIDMappings, s.Linux.GIDMappings)
+	if err != nil {
+		return nil, err
+	}
+	defer ns.Close()
+	fd, err := rootfs.MountMapped(overlay, s.Linux.MountLabel, ns, hostID(s.Linux.UIDMappings, 0), hostID(s.Linux.GIDMappings, 0))
+	if err != nil {
+		return nil, errs.Wrap(err, "root file system with mapped ids")
+	}
+	return os.NewFile(uintptr(fd), "root"), nil
 }
 
 // absRoot gives root.path its meaning: relative to the bundle.
@@ -286,4 +300,26 @@ func absRoot(bundle, root string) string {
 		return filepath.Clean(root)
 	}
 	return filepath.Join(bundle, root)
+}
+
+// giveStreams makes the container's user the owner of the pipes that are its standard streams, so that it can open
+// /dev/stdout: in a user namespace the init may not.
+func giveStreams(stdio [3]*os.File, s *specs.Spec) {
+	uid := hostID(s.Linux.UIDMappings, s.Process.User.UID)
+	for _, f := range stdio {
+		var st unix.Stat_t
+		if f != nil && uid >= 0 && unix.Fstat(int(f.Fd()), &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
+			unix.Fchown(int(f.Fd()), uid, -1)
+		}
+	}
+}
+
+// hostID is the host's id of a container's, -1 where there is none.
+func hostID(list []specs.LinuxIDMapping, id uint32) int {
+	for _, m := range list {
+		if id >= m.ContainerID && id-m.ContainerID < m.Size {
+			return int(m.HostID + id - m.ContainerID)
+		}
+	}
+	return -1
 }

@@ -72,7 +72,12 @@ func Begin(cfg Config) (*Builder, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.MoveMount(tree, "", unix.AT_FDCWD, cfg.Root.Path, unix.MOVE_MOUNT_F_EMPTY_PATH); err != nil {
+	err = unix.MoveMount(tree, "", unix.AT_FDCWD, cfg.Root.Path, unix.MOVE_MOUNT_F_EMPTY_PATH)
+	if err == unix.EACCES && cfg.Tree != 0 {
+		// The root of a user namespace may not get to the directory. Any other will do: it goes with the host's mounts.
+		err = unix.MoveMount(tree, "", unix.AT_FDCWD, "/etc", unix.MOVE_MOUNT_F_EMPTY_PATH)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("attach the root file system at %s: %w", cfg.Root.Path, err)
 	}
 	// A private root: neither pivot_root nor the image's mounts may reach a peer.

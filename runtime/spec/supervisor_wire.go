@@ -42,6 +42,9 @@ import (
 // NetnsPath is where the container's network namespace is in the supervisor, with SupervisorConfig.Netns.
 const NetnsPath = "/proc/self/fd/4"
 
+// UsernsPath is where its user namespace is, with SupervisorConfig.Userns.
+const UsernsPath = "/proc/self/fd/5"
+
 // RootfsAnnotation holds a RootfsOverlay in JSON: the init mounts it on root.path inside the container's own mount
 // namespace, so that the host's mount table never has it.
 const RootfsAnnotation = "dev.shoal.rootfs.overlay"
@@ -76,6 +79,8 @@ type SupervisorConfig struct {
 	Runtime      RuntimeRef `json:"runtime"`
 	// Netns says that fd 4 is the network namespace which config.json names as NetnsPath.
 	Netns bool `json:"netns,omitempty"`
+	// Userns says that fd 5 is the user namespace which config.json names as UsernsPath.
+	Userns bool `json:"userns,omitempty"`
 }
 
 // RuntimeRef names a foreign OCI runtime program; the zero value is our own, in process.

@@ -57,6 +57,7 @@ func complain(err error) int {
 
 func supervise(dir string, pick func(*spec.SupervisorConfig) (Runner, error)) int {
 	unix.CloseOnExec(handshakeFD)
+	unix.CloseOnExec(handshakeFD + 2) // the user namespace
 	unix.CloseOnExec(handshakeFD + 1) // the network namespace; when there is none this does nothing
 	hand, err := pollable(handshakeFD, "handshake")
 	if err != nil {

@@ -35,7 +35,7 @@ func newNetWorld(t *testing.T, flags ...string) *netWorld {
 	w := &netWorld{World: world.New(t, flags...)}
 	k, err := kernel.Open("unused", "unused")
 	if err == nil {
-		w.outside, err = k.Namespace()
+		w.outside, err = k.Namespace(nil)
 		k.Close()
 	}
 	if err != nil {
