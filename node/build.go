@@ -33,7 +33,7 @@ func (b buildNetworks) Join(ctx context.Context, id, hostname string) (build.Joi
 	if b.off {
 		return j, nil
 	}
-	ns, err := b.Namespace(ctx)
+	ns, err := b.Namespace(ctx, nil)
 	if err != nil {
 		return j, err
 	}
