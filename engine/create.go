@@ -212,7 +212,11 @@ func (e *Engine) build(ctx context.Context, c *model.Container, undo func(func()
 	if err != nil {
 		return err
 	}
-	undo(func() { e.records.Remove(c.ID) })
+	undo(func() {
+		if dispose, err := e.records.Remove(c.ID); err == nil {
+			dispose()
+		}
+	})
 	if err := e.createVolumes(ctx, c, undo); err != nil {
 		return err
 	}

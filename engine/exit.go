@@ -21,7 +21,8 @@ const (
 
 // exited deals with the end of a run: what the run held is given back, then the state changes, then those who wait are
 // told, so that whoever hears of the end finds ports and names free. How it ended is on disk before the supervisor's own
-// record of it goes.
+// record of it goes. A container that is removed at its end is removed first: the supervisor, which held nothing of it any
+// more when it told of the end, removes the cgroup and ends meanwhile.
 func (e *Engine) exited(en *entry, t Task, run uint64) {
 	exit := t.Exit()
 	en.endRun(run)
@@ -44,9 +45,9 @@ func (e *Engine) exited(en *entry, t Task, run uint64) {
 	if err == nil {
 		err = failpoint.Hit("engine/exit/recorded")
 	}
-	if err == nil {
+	if err == nil && !remove { // else it goes behind the removal, for which nobody has to wait
 		e.clearSupervisor(ctx, c.ID)
-	} else { // the supervisor's record stays: a daemon that starts before ours could be written learns the end from it
+	} else if err != nil { // the supervisor's record stays: a daemon that starts before ours could be written learns the end from it
 		e.cfg.Log.Warn("the end of a container could not be recorded", "container", en.id, "exitCode", exit.Code, "error", err)
 	}
 	late := false // the end overtook the news of what caused it
@@ -71,6 +72,7 @@ func (e *Engine) exited(en *entry, t Task, run uint64) {
 		e.scheduleRestart(en, delay)
 	} else if remove {
 		e.autoRemove(en)
+		e.goBackground(func(ctx context.Context) { e.clearSupervisor(context.WithoutCancel(ctx), en.id) })
 	}
 }
 

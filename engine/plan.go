@@ -79,6 +79,11 @@ func (e *Engine) plan(ctx context.Context, c *model.Container, undo func(func())
 	if err != nil {
 		return nil, err
 	}
+	if c.Spec.Options.AutoRemove { // a restart of one that is not removed yet
+		if err := record.Remountable(e.records.Dir(c.ID)); err != nil {
+			return nil, errs.Wrap(err, "prepare the writable layer")
+		}
+	}
 	who, err := e.lookupUser(ctx, userDatabase{dirs: root}, c.Spec.Process.User, c.Spec.Security.GroupAdd)
 	if err != nil {
 		return nil, err

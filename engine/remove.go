@@ -96,7 +96,8 @@ func (e *Engine) removeLocked(ctx context.Context, en *entry, opts model.RemoveO
 	}
 	en.stopSaving()
 	e.execs.dropAll(en.id)
-	if err := e.takeAway(ctx, c, opts.Volumes); err != nil {
+	dispose, err := e.takeAway(ctx, c, opts.Volumes)
+	if err != nil {
 		en.resumeSaving()
 		en.edit(func(c *model.Container) { c.State.Status, c.State.Error = model.StatusDead, err.Error() })
 		e.saveLater(en)
@@ -108,17 +109,20 @@ func (e *Engine) removeLocked(ctx context.Context, en *entry, opts model.RemoveO
 	en.failAttaches(errs.New(errs.NotFound, "container %s was removed", c.Name))
 	en.tell(model.WaitRemoved, result)
 	en.tell(model.WaitNextExit, result)
+	if err := dispose(); err != nil {
+		e.cfg.Log.Warn("files of a removed container are left until the daemon starts again", "container", c.ID, "error", err)
+	}
 	return nil
 }
 
-// takeAway gives back what the container holds and removes its directory.
-func (e *Engine) takeAway(ctx context.Context, c *model.Container, volumes bool) error {
+// takeAway gives back what the container holds and removes its record; what it gives removes the files.
+func (e *Engine) takeAway(ctx context.Context, c *model.Container, volumes bool) (dispose func() error, err error) {
 	if err := failpoint.Hit("engine/remove/begin"); err != nil {
-		return err
+		return nil, err
 	}
 	e.releaseAll(ctx, c, volumes)
 	if err := failpoint.Hit("engine/remove/released"); err != nil {
-		return err
+		return nil, err
 	}
 	return e.records.Remove(c.ID)
 }

@@ -46,7 +46,13 @@ func (t tasks) request(r engine.TaskStart) (task.StartRequest, error) {
 		Runtime: r.Runtime, Spec: r.Spec, Namespace: r.Namespace,
 	}
 	if len(r.Root.Lower) > 0 {
-		overlay, err := json.Marshal(spec.RootfsOverlay{Lower: r.Root.Lower, Upper: r.Root.Upper, Work: r.Root.Work})
+		layers := spec.RootfsOverlay{Lower: r.Root.Lower, Upper: r.Root.Upper, Work: r.Root.Work}
+		if c.Spec.Options.AutoRemove {
+			// What it writes goes with it, after a power cut too: nothing needs to reach the disk. Without this the kernel
+			// writes back the whole file system below at the container's end and flushes the disk's cache.
+			layers.Options = []string{"volatile"}
+		}
+		overlay, err := json.Marshal(layers)
 		if err != nil {
 			return req, err
 		}

@@ -78,8 +78,7 @@ func (s *Store) refill() {
 
 // recycle makes a blank of the directory of a container that changed nothing, and says whether it did. Whatever is not
 // exactly as makeBlank makes it is left to be removed.
-func (s *Store) recycle(id string) bool {
-	dir := s.Dir(id)
+func (s *Store) recycle(dir string) bool {
 	if len(s.blank) == cap(s.blank) || !pristine(dir) {
 		return false
 	}
@@ -105,6 +104,9 @@ func pristine(dir string) bool {
 	if unix.Lstat(upper, &st) != nil || st.Mode != unix.S_IFDIR|0o755 || st.Uid != 0 || st.Gid != 0 {
 		return false // the container changed its root directory itself
 	}
+	if err := Remountable(dir); err != nil {
+		return false
+	}
 	if !holds(work) && (!holds(work, "work") || !holds(filepath.Join(work, "work"))) {
 		return false
 	}
@@ -113,6 +115,13 @@ func pristine(dir string) bool {
 	}
 	now := time.Now() // the container's / must not tell the time of another's
 	return os.Chtimes(upper, now, now) == nil
+}
+
+// Remountable takes away the mark by which the kernel refuses to mount a writable layer again that was mounted without
+// being written back ("volatile", for containers that are removed at their end): no power cut came in between, for that
+// would have ended the container.
+func Remountable(dir string) error {
+	return os.RemoveAll(filepath.Join(dir, WorkDir, "work", "incompat"))
 }
 
 // holds says whether a directory has the named entries, or fewer, and no others.

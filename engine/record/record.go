@@ -169,7 +169,11 @@ func (s *Store) Load() ([]*model.Container, []Damage, error) {
 			case err == nil:
 				loaded = append(loaded, c)
 			case errors.Is(err, errHalfMade):
-				s.work.Go(func() { s.Remove(id) })
+				s.work.Go(func() {
+					if dispose, err := s.Remove(id); err == nil {
+						dispose()
+					}
+				})
 			default:
 				bad = append(bad, s.setAside(id, err))
 			}
@@ -313,17 +317,19 @@ func (s *Store) write(dir, name string, v any, durable bool) error {
 	return errs.Wrap(err, "record container %s", ids.Short(filepath.Base(dir)))
 }
 
-// Remove takes away the container's directories. Its name goes at once, so that a crash leaves nothing that looks like a
-// container.
-func (s *Store) Remove(id string) error {
+// Remove takes away a container's record, after which there is no such container, also after a crash. What else is left
+// of it, dispose removes; nobody needs to wait for that.
+func (s *Store) Remove(id string) (dispose func() error, err error) {
 	os.RemoveAll(s.RunDir(id))
-	os.RemoveAll(filepath.Join(s.names, id))
-	if s.recycle(id) {
-		return nil
-	}
 	gone := filepath.Join(s.dir, removeMark+id)
 	if err := os.Rename(s.Dir(id), gone); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return errs.Wrap(err, "remove container %s", ids.Short(id))
+		return nil, errs.Wrap(err, "remove container %s", ids.Short(id))
 	}
-	return errs.Wrap(os.RemoveAll(gone), "remove the files of container %s", ids.Short(id))
+	return func() error {
+		os.RemoveAll(filepath.Join(s.names, id))
+		if s.recycle(gone) {
+			return nil
+		}
+		return errs.Wrap(os.RemoveAll(gone), "remove the files of container %s", ids.Short(id))
+	}, nil
 }

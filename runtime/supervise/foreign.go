@@ -253,7 +253,11 @@ func (c *foreignContainer) Start() error {
 	return c.f.command(c.dir, [3]*os.File{}, "start", c.id)
 }
 func (c *foreignContainer) Destroy() error {
-	return c.f.command(c.dir, [3]*os.File{}, "delete", "--force", c.id)
+	err := c.f.command(c.dir, [3]*os.File{}, "delete", "--force", c.id)
+	if c.f.view != nil {
+		c.f.view.Close() // and with it the mounts
+	}
+	return err
 }
 
 func (c *foreignContainer) Exec(o ExecOptions) (Process, error) {

@@ -219,13 +219,18 @@ func (s *supervisor) finish() {
 	control := s.c.Control()
 	s.execs.close()
 	s.life.births.Lock()
-	if pids, err := control.Pids(); err != nil || len(pids) > 0 {
-		control.KillAll() // processes of a container without a pid namespace of its own outlive its init
+	pids, err := control.Pids()
+	outlived := err != nil || len(pids) > 0 // by processes of a container without a pid namespace of its own
+	if outlived {
+		control.KillAll()
 	}
 	s.life.births.Unlock()
 	s.execs.finish()
 	s.out.drain(drainTimeout)
 	exit := &spec.ExitStatus{At: at, OOMKilled: control.OOM().Count() > 0, LogError: s.out.closeLog()}
+	// Who hears of the end may remove the container's files at once: nothing may hold them then. Our own runtime's
+	// containers hold nothing once their last process is gone, and what remains to be done for them need not be waited for.
+	early := outlived || s.cfg.Runtime.Path != ""
 	exit.Code, exit.Signal = exitCode(s.init.ws)
 	if s.init.err != nil {
 		exit.Code, exit.Reason = errs.ExitUnknownRestart, "the exit status was lost: "+s.init.err.Error()
@@ -234,13 +239,18 @@ func (s *supervisor) finish() {
 	if err := atomicfile.WriteJSON(filepath.Join(s.dir, spec.ExitFile), exit, 0o600, atomicfile.Volatile); err != nil {
 		exit.Reason = err.Error()
 	}
+	if early {
+		s.c.Destroy()
+	}
 	s.life.mu.Lock()
 	s.life.exit = exit
 	s.life.mu.Unlock()
 	close(s.life.ended)
 	s.events.send(spec.Event{Kind: "exit", Exit: exit})
 	s.out.hub.close()
-	s.c.Destroy()
+	if !early {
+		s.c.Destroy()
+	}
 	s.life.answering.Lock() // until the answers that waited for the end are written
 	s.events.close()
 	s.out.hub.flushed()

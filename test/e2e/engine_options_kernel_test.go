@@ -232,3 +232,15 @@ func TestLogDrivers(t *testing.T) {
 		}
 	}
 }
+
+// The writable layer of a container that is removed at its end is not written back, and a restart mounts it again.
+func TestRestartOfOneThatIsRemovedAtItsEnd(t *testing.T) {
+	w := world.New(t)
+	w.Must(w.Docker("run", "-d", "--rm", "--name", "brief", "toolbox", "sh", "-c", "echo line >>/written; exec sleep 1000"))
+	for range 2 {
+		w.Must(w.Docker("restart", "-t", "0", "brief"))
+	}
+	want(t, "what it wrote", w.Must(w.Docker("exec", "brief", "sh", "-c", "wc -l </written")), "3")
+	w.Must(w.Docker("stop", "-t", "0", "brief"))
+	w.Must(w.Docker("run", "--rm", "--name", "brief", "toolbox", "true"))
+}
