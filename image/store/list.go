@@ -48,7 +48,7 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]model.ImageSummary, 
 		if !keep(&img) {
 			continue
 		}
-		img.Size = s.size(ctx, b, id)
+		img.Size = s.sizeOf(ctx, b, d)
 		sum := model.ImageSummary{Image: img, SharedSize: -1, Containers: -1}
 		if o.Containers {
 			sum.Containers = len(s.usersOf(id))

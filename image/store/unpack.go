@@ -295,6 +295,10 @@ func (s *Store) size(ctx context.Context, b *backend, imageID string) int64 {
 	if err != nil {
 		return 0
 	}
+	return s.sizeOf(ctx, b, d)
+}
+
+func (s *Store) sizeOf(ctx context.Context, b *backend, d *described) int64 {
 	sizes, ok := s.layerSizes(ctx, b, d)
 	if !ok {
 		return d.packed
