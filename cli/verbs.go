@@ -40,6 +40,7 @@ func verbs() []verb {
 		{name: "diff", short: "Inspect changes to files or directories on a container's filesystem", make: diffCommand},
 		{name: "doctor", short: "Say what this machine lacks for running containers, and what to do about it", make: doctorCommand},
 		{name: "events", short: "Get real time events from the server", make: eventsCommand},
+		{name: "explain", short: "Say why something stopped, restarts, or cannot be reached, pulled or removed", make: explainCommand},
 		{name: "export", short: "Export a container's filesystem as a tar archive", make: exportCommand},
 		{name: "history", short: "Show the history of an image", make: historyCommand},
 		{name: "import", short: "Import the contents from a tarball to create a filesystem image", make: importCommand},

@@ -33,6 +33,7 @@ func (n *Node) routes() map[string]route {
 		"GET /shoal/sockets":                  n.serveSockets,
 		"POST /shoal/sockets":                 n.serveSocketCreate,
 		"DELETE /shoal/sockets/{name}":        n.serveSocketRemove,
+		"POST /shoal/explain":                 n.serveExplain,
 		"GET /shoal/audit":                    n.serveAudit,
 	}
 }

@@ -171,5 +171,5 @@ var table = map[string]Rule{
 	"POST /shoal/volumes/{name}/backup":   streamed,
 	"POST /shoal/volumes/{name}/restore":  streamed,
 	"POST /shoal/volumes/{name}/clone":    streamed,
-	"GET /shoal/explain":                  look,
+	"POST /shoal/explain":                 look,
 }
