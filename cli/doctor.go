@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -10,51 +11,51 @@ import (
 	"github.com/shoalhq/shoal/lib/errs"
 )
 
-// repairs asks the daemon what it found changed behind its back. The doctor works without a daemon too.
-func repairs(ctx context.Context, a *App) []doctor.Repair {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	api, err := a.API()
-	if err != nil {
-		return nil
-	}
-	var r doctor.Report
-	if err := api.Call(ctx, "GET", "/shoal/doctor", nil, &r); err != nil {
-		return nil
-	}
-	return r.Facts.Repairs
-}
-
 func doctorCommand(a *App) *cobra.Command {
 	var f string
 	var o doctor.Options
 	cmd := &cobra.Command{Use: "doctor [OPTIONS]", Args: count(0, 0)}
-	cmd.Long = "Look at this machine and say what it lacks for running containers, why, and what to do about it.\n" +
-		"Nothing is changed. The exit code is 1 when something stands in the way of containers."
+	cmd.Long = "Look at this machine and its engine and say what is missing or unsafe, why, and what to do about it.\n" +
+		"Nothing is changed. The exit code is 1 when something stands in the way of containers.\n" +
+		"\"shoal doctor bundle\" writes an archive for support, without secrets."
 	cmd.Flags().StringVar(&f, "format", "", "Format output: json, or text for people (default)")
 	cmd.Flags().StringVar(&o.DataRoot, "data-root", "", `The engine's data directory to look at (default "/var/lib/shoal")`)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if f != "" && f != "text" && f != "json" {
 			return badFlag("--format %q: use json or text", f)
 		}
-		facts := doctor.Collect(cmd.Context(), o)
-		facts.Repairs = repairs(cmd.Context(), a)
-		findings := doctor.Evaluate(facts)
+		r := a.examine(cmd.Context(), o)
 		var err error
 		if f == "json" {
-			err = doctor.WriteJSON(a.Out, doctor.Report{Findings: findings, Facts: facts})
+			err = doctor.WriteJSON(a.Out, r)
 		} else {
-			err = doctor.WriteText(a.Out, findings)
+			err = doctor.WriteText(a.Out, r.Findings)
 		}
 		if err != nil {
 			return err
 		}
-		for _, found := range findings {
+		for _, found := range r.Findings {
 			if found.Severity == doctor.Error {
 				return exit{code: errs.ExitFailure}
 			}
 		}
 		return nil
 	}
+	cmd.AddCommand(a.bundleCommand())
 	return cmd
+}
+
+// examine looks at this machine, and asks the engine on it about itself.
+func (a *App) examine(ctx context.Context, o doctor.Options) doctor.Report {
+	facts := doctor.Collect(ctx, o)
+	api, err := a.API()
+	if err == nil && strings.HasPrefix(api.Endpoint().Host, "unix://") {
+		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+		defer cancel()
+		facts.Engine = &doctor.Engine{}
+		if err := api.Call(ctx, "GET", "/shoal/doctor?only=engine", nil, facts.Engine); err != nil {
+			facts.Engine = &doctor.Engine{Down: err.Error()}
+		}
+	}
+	return doctor.Report{Findings: doctor.Evaluate(facts), Facts: facts}
 }

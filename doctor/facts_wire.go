@@ -14,7 +14,7 @@ type Facts struct {
 	Sysctls     map[string]int64 `json:"sysctls"`    // those the rules look at, where the kernel has them
 	Clock       Clock            `json:"clock"`
 	MemoryBytes uint64           `json:"memoryBytes"`
-	Repairs     []Repair         `json:"repairs,omitempty"` // of a running daemon
+	Engine      *Engine          `json:"engine,omitempty"` // nil: the daemon was not asked
 }
 
 // Repair is what the daemon found changed behind its back since it started.
@@ -113,4 +113,27 @@ type Chain struct {
 type Clock struct {
 	Unix         int64 `json:"unix"`
 	Synchronized bool  `json:"synchronized"`
+}
+
+// Engine is what only the daemon knows.
+type Engine struct {
+	Down    string         `json:"down,omitempty"` // why it could not be asked
+	Exposed []Exposure     `json:"exposed"`
+	Open    []string       `json:"open"` // addresses served without client certificates
+	Sockets []BrokenSocket `json:"brokenSockets"`
+	Repairs []Repair       `json:"repairs,omitempty"`
+}
+
+// Exposure is a container that can make itself master of the engine.
+type Exposure struct {
+	Container string `json:"container"`
+	Source    string `json:"source"` // of the mount
+	What      string `json:"what"`   // it sees there
+	Key       bool   `json:"key"`    // a client's key, not the engine's own socket, key or directory
+}
+
+// BrokenSocket is a scoped socket that is not served.
+type BrokenSocket struct {
+	Name    string `json:"name"`
+	Problem string `json:"problem"`
 }

@@ -5,23 +5,25 @@ import (
 	"slices"
 	"sort"
 	"strings"
+
+	"github.com/shoalhq/shoal/observe/health"
 )
 
 // Severity says how bad a finding is.
-type Severity string
+type Severity = health.Severity
 
 // The severities, worst first.
 const (
-	Error   Severity = "error"   // containers cannot run, or data is in danger
-	Warning Severity = "warning" // something that users ask for will not work
-	Info    Severity = "info"    // good to know when looking for a reason
+	Error   = health.Error   // containers cannot run, or data is in danger
+	Warning = health.Warning // something that users ask for will not work
+	Info    = health.Info    // good to know when looking for a reason
 )
 
 var order = map[Severity]int{Error: 0, Warning: 1, Info: 2}
 
 // Finding is one thing that is not as it should be.
 type Finding struct {
-	Code     string   `json:"code"` // stable; a heading in docs/doctor.md
+	Code     string   `json:"code"` // stable; in observe/health
 	Severity Severity `json:"severity"`
 	Cause    string   `json:"cause"` // what was found, with the evidence
 	Fix      string   `json:"fix"`
@@ -49,15 +51,19 @@ var codes = []string{
 	"nftables-missing", "link-missing", "link-kind-missing", "ip-forward-off", "firewall-drops-forward", "legacy-iptables",
 	"bridge-netfilter-missing", "no-resolver", "no-default-route", "conntrack-low", "pid-max-low", "inotify-low", "clock-wrong",
 	"clock-unsynchronized", "memory-low", "network-repaired", "network-route-clash", "network-endpoint",
+	"engine-exposed", "client-key-exposed", "api-open", "socket-not-served", "daemon-down",
 }
 
 var rules = []func(Facts) []Finding{kernelRules, processRules, cgroupRules, storageRules, diskRules, namespaceRules, securityRules,
-	linkRules, firewallRules, sysctlRules, otherRules, repairRules}
+	linkRules, firewallRules, sysctlRules, otherRules, repairRules, engineRules}
 
 // repairRules tells what the daemon found while it ran. What was repaired works again; it is told since who changes it
 // once does so again.
 func repairRules(f Facts) (out []Finding) {
-	for _, r := range f.Repairs {
+	if f.Engine == nil {
+		return nil
+	}
+	for _, r := range f.Engine.Repairs {
 		cause := fmt.Sprintf("%s %s (%d times, last %s)", r.What, r.How, r.Times, r.Last.UTC().Format("2006-01-02 15:04:05 UTC"))
 		switch r.Code {
 		case "network-repaired":

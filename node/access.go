@@ -17,13 +17,14 @@ import (
 	"github.com/shoalhq/shoal/model"
 	"github.com/shoalhq/shoal/node/config"
 	"github.com/shoalhq/shoal/observe/audit"
+	"github.com/shoalhq/shoal/observe/health"
 )
 
 // openFront makes the API with everything that stands before it.
 func (n *Node) openFront(cfg *config.Config, plugins *plugin.Plugins) (err error) {
 	g := cfg.API.Guard
 	if g.AuditLog != "" {
-		n.front.audit, err = audit.Open(g.AuditLog, g.AuditSize, g.AuditFiles, func(err error) { n.log.Error("requests go unrecorded", "reason", err) })
+		n.front.audit, err = audit.Open(g.AuditLog, g.AuditSize, g.AuditFiles, func(err error) { health.Log(n.log, "audit-failed", "requests go unrecorded", "reason", err) })
 		if err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/node/config"
+	"github.com/shoalhq/shoal/observe/health"
 )
 
 // listen opens every address of the API. On error those already open are closed.
@@ -162,7 +163,7 @@ func secure(l net.Listener, c config.API, log *slog.Logger) (net.Listener, error
 	const open = "EVERYBODY WHO REACHES THIS ADDRESS IS ROOT ON THIS MACHINE: "
 	addr := "tcp://" + l.Addr().String()
 	if !c.TLS {
-		log.Warn(open+"the API is served without client certificates", "address", addr)
+		health.Log(log, "api-open", open+"the API is served without client certificates", "address", addr)
 		return l, nil
 	}
 	cfg, err := tlsConfig(c)
@@ -170,7 +171,7 @@ func secure(l net.Listener, c config.API, log *slog.Logger) (net.Listener, error
 		return nil, err
 	}
 	if !c.TLSVerify {
-		log.Warn(open+"clients need no certificate; use --tlsverify", "address", addr)
+		health.Log(log, "api-open", open+"clients need no certificate", "address", addr)
 	}
 	return tls.NewListener(l, cfg), nil
 }

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"net/http"
 	"strings"
 
 	"github.com/shoalhq/shoal/doctor"
@@ -21,14 +20,4 @@ func (n *Node) preflight(ctx context.Context) {
 			n.log.Debug("about this host", attrs...)
 		}
 	}
-}
-
-// serveDoctor answers GET /shoal/doctor with a doctor.Report of the daemon's host.
-func (n *Node) serveDoctor(w http.ResponseWriter, r *http.Request) error {
-	facts := doctor.Collect(r.Context(), doctor.Options{DataRoot: n.cfg.Load().Daemon.DataRoot})
-	for _, f := range n.networks.Findings() {
-		facts.Repairs = append(facts.Repairs, doctor.Repair{Code: f.Code, What: f.What, How: f.How, Last: f.Last, Times: f.N})
-	}
-	w.Header().Set("Content-Type", "application/json")
-	return doctor.WriteJSON(w, doctor.Report{Findings: doctor.Evaluate(facts), Facts: facts})
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/undo"
+	"github.com/shoalhq/shoal/observe/health"
 )
 
 // sockets are the scoped sockets: each a small server of its own before the same rooms. Their records are below the data
@@ -78,7 +79,7 @@ func openSockets(n *Node) *sockets {
 		}
 		if err != nil {
 			one.Problem = err.Error()
-			n.log.Error("a scoped socket is not served; remove it (shoal socket rm) and create it again", "socket", name, "reason", err)
+			health.Log(n.log, "socket-not-served", "a scoped socket is not served", "socket", name, "reason", err)
 		}
 		s.open[name] = one
 	}

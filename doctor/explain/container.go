@@ -21,11 +21,11 @@ func container(f Facts, c *Container) Report {
 		if v.State.Status == model.StatusPaused {
 			add(find("container-paused", "all its processes are frozen: they answer nobody", "shoal unpause "+v.Name, calledBy(c, "pause")))
 		}
-		add(health(c)...)
+		add(healthOf(c)...)
 		add(reach(f, c)...)
 	case model.StatusExited, model.StatusRestarting:
 		add(ended(c))
-		add(health(c)...)
+		add(healthOf(c)...)
 	case model.StatusDead:
 		add(find("container-dead", "its removal failed half way: "+v.State.Error, "shoal rm -f "+v.Name+", and look at the daemon's log if it fails again"))
 	}
@@ -224,7 +224,7 @@ func restarts(c *Container) []Finding {
 	return nil
 }
 
-func health(c *Container) []Finding {
+func healthOf(c *Container) []Finding {
 	h := c.View.State.Health
 	if h == nil || h.Status != "unhealthy" || !c.View.State.Alive() {
 		return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
 	"github.com/shoalhq/shoal/observe/audit"
+	"github.com/shoalhq/shoal/observe/health"
 )
 
 var start = time.Unix(1_800_000_000, 0)
@@ -148,7 +149,10 @@ func TestCauses(t *testing.T) {
 		}
 	}
 	seen["start-failed"] = Explain(exited(128, func(c *Container) { c.View.State.Error = "port is already in use" })).Findings[0].Code == "start-failed"
-	for code := range Codes() {
+	for code, severity := range Codes() {
+		if tr, ok := health.Find(code); !ok || tr.Severity != severity {
+			t.Errorf("observe/health lacks %s with severity %s", code, severity)
+		}
 		if !seen[code] {
 			t.Errorf("no case here gives %s", code)
 		}

@@ -1,0 +1,45 @@
+package health
+
+import (
+	"bytes"
+	"flag"
+	"log/slog"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write docs/troubles.md anew")
+
+func TestListIsWhole(t *testing.T) {
+	seen := map[string]bool{}
+	for _, tr := range All() {
+		switch {
+		case seen[tr.Code]:
+			t.Errorf("%s is there twice", tr.Code)
+		case !regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`).MatchString(tr.Code), tr.Means == "", tr.Fix == "", tr.Area == "",
+			!strings.Contains("error warning info", string(tr.Severity)):
+			t.Errorf("%+v", tr)
+		}
+		seen[tr.Code] = true
+	}
+	var b bytes.Buffer
+	Log(slog.New(slog.NewTextHandler(&b, nil)), "api-open", "open", "address", "x")
+	if !strings.Contains(b.String(), "level=WARN msg=open code=api-open") || !strings.Contains(b.String(), "tlsverify") {
+		t.Error(b.String())
+	}
+}
+
+func TestDocumentationIsOfThisList(t *testing.T) {
+	const page = "../../docs/troubles.md"
+	if *rewrite {
+		if err := os.WriteFile(page, []byte(Markdown()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := os.ReadFile(page)
+	if err != nil || string(b) != Markdown() {
+		t.Errorf("docs/troubles.md is not what the list says (%v): go test ./observe/health -rewrite", err)
+	}
+}
