@@ -78,7 +78,7 @@ func (n *Node) explainFacts(ctx context.Context, name, kind string, auth *regist
 		}
 	}
 	if is("image") {
-		img, err := n.front.backends.Images.Inspect(ctx, name)
+		img, err := n.front.backends.Images.Inspect(ctx, name, "")
 		if err == nil {
 			f.Image = &explain.Image{Ref: name, Local: &img, HostArch: goruntime.GOARCH, Users: n.imageUsers(ctx, img.ID)}
 			return f, nil
