@@ -97,6 +97,9 @@ func updateResources(old, in model.Resources) model.Resources {
 		mem.OomKillDisable = in.Memory.OomKillDisable
 	}
 	out.BlockIO.Weight = cmp.Or(in.BlockIO.Weight, out.BlockIO.Weight)
+	if len(in.BlockIO.WeightDevice) > 0 {
+		out.BlockIO.WeightDevice = slices.Clone(in.BlockIO.WeightDevice)
+	}
 	for _, l := range []struct {
 		to   *[]model.ThrottleDevice
 		from []model.ThrottleDevice

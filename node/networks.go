@@ -155,6 +155,9 @@ func (a apiNetworks) Create(ctx context.Context, s model.NetworkSpec) (id, warni
 	if unknown := network.UnknownOptions(&n.NetworkSpec); err == nil && len(unknown) > 0 {
 		warning = fmt.Sprintf("driver options without effect: the driver %s does not know %s", n.Driver, strings.Join(unknown, ", "))
 	}
+	if err == nil && n.IPAM.Driver == "default" && len(n.IPAM.Options) > 0 {
+		warning = strings.TrimPrefix(warning+"; IPAM options without effect: the IPAM driver default knows none", "; ")
+	}
 	return n.ID, warning, err
 }
 

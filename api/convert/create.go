@@ -195,8 +195,21 @@ func EndpointSpec(es *network.EndpointSettings) (model.EndpointSpec, error) {
 	return s, nil
 }
 
-// FromUpdate makes the engine's request of the body of POST /containers/{id}/update.
-func FromUpdate(u *container.UpdateConfig, v types.Version) model.UpdateRequest {
+// FromUpdate makes the engine's request of the body of POST /containers/{id}/update. The warnings name what is set and cannot be
+// changed: clients send whole Resources back.
+func FromUpdate(u *container.UpdateConfig, v types.Version) (_ model.UpdateRequest, warnings []string) {
+	for _, f := range []struct {
+		set  bool
+		name string
+	}{
+		{len(u.Devices) > 0, "Devices"}, {len(u.DeviceRequests) > 0, "DeviceRequests"}, {len(u.DeviceCgroupRules) > 0, "DeviceCgroupRules"},
+		{len(u.Ulimits) > 0, "Ulimits"}, {u.CgroupParent != "", "CgroupParent"}, {u.CPUCount != 0, "CpuCount"}, {u.CPUPercent != 0, "CpuPercent"},
+		{u.IOMaximumIOps != 0, "IOMaximumIOps"}, {u.IOMaximumBandwidth != 0, "IOMaximumBandwidth"},
+	} {
+		if f.set {
+			warnings = append(warnings, f.name+" cannot be changed by an update and stays as it is; make the container anew")
+		}
+	}
 	r := model.UpdateRequest{
 		Resources: Resources(&u.Resources),
 		Restart:   model.RestartPolicy{Name: string(u.RestartPolicy.Name), MaxRetries: u.RestartPolicy.MaximumRetryCount},
@@ -208,7 +221,7 @@ func FromUpdate(u *container.UpdateConfig, v types.Version) model.UpdateRequest 
 		b := &r.Resources.BlockIO
 		b.WeightDevice, b.DeviceReadBps, b.DeviceWriteBps, b.DeviceReadIOps, b.DeviceWriteIOps = nil, nil, nil, nil, nil
 	}
-	return r
+	return r, warnings
 }
 
 // FromExecCreate makes the engine's exec of the body of POST /containers/{id}/exec.

@@ -193,7 +193,7 @@ func TestCreateAddsNothing(t *testing.T) {
 func TestUpdateLosesNothing(t *testing.T) {
 	var u container.UpdateConfig
 	(&filler{}).fill(t, reflect.ValueOf(&u).Elem(), "Update")
-	got := FromUpdate(&u, 56)
+	got, _ := FromUpdate(&u, 56)
 	u.CPUCount, u.CPUPercent, u.IOMaximumIOps, u.IOMaximumBandwidth = 0, 0, 0, 0
 	if diff := cmp.Diff(u.Resources, toResources(&got.Resources), comparers...); diff != "" {
 		t.Error(diff)

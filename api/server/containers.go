@@ -195,10 +195,12 @@ func (s *Server) containerUpdate(w http.ResponseWriter, r *http.Request, v types
 	if err := decode(w, r, &u, false); err != nil {
 		return err
 	}
-	warnings, err := s.b.Containers.Update(s.detached(), r.PathValue("name"), convert.FromUpdate(&u, v))
+	req, warnings := convert.FromUpdate(&u, v)
+	more, err := s.b.Containers.Update(s.detached(), r.PathValue("name"), req)
 	if err != nil {
 		return err
 	}
+	warnings = append(warnings, more...)
 	if warnings == nil {
 		warnings = []string{}
 	}
