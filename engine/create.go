@@ -4,19 +4,22 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
-	"github.com/shoalhq/shoal/engine/ocispec"
+	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
 
+	"github.com/shoalhq/shoal/engine/ocispec"
 	"github.com/shoalhq/shoal/engine/record"
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/ids"
+	"github.com/shoalhq/shoal/lib/projquota"
 	"github.com/shoalhq/shoal/lib/undo"
 	"github.com/shoalhq/shoal/model"
 )
@@ -217,6 +220,9 @@ func (e *Engine) build(ctx context.Context, c *model.Container, undo func(func()
 			dispose()
 		}
 	})
+	if err := limitLayer(c, dir, undo); err != nil {
+		return err
+	}
 	if err := e.createVolumes(ctx, c, undo); err != nil {
 		return err
 	}
@@ -232,6 +238,36 @@ func (e *Engine) build(ctx context.Context, c *model.Container, undo func(func()
 		return err
 	}
 	return e.records.SaveSpec(c, !c.Spec.Options.AutoRemove)
+}
+
+// limitLayer bounds a container's writable layer by --storage-opt size. The directory that overlay works in counts, too,
+// because files are moved out of it.
+func limitLayer(c *model.Container, dir string, undo func(func())) error {
+	size := c.Spec.Options.StorageOpt["size"]
+	if size == "" {
+		return nil
+	}
+	bytes, err := units.RAMInBytes(size)
+	if err == nil {
+		err = projquota.Limit(uint64(bytes), filepath.Join(dir, record.UpperDir), filepath.Join(dir, record.WorkDir))
+	}
+	if err != nil {
+		return errs.Wrap(err, "--storage-opt size=%s", size)
+	}
+	undo(func() { releaseLayer(c, dir) })
+	return nil
+}
+
+// releaseLayer takes the bound of a container's layer away, before its directory goes. The directory is not to be used again
+// for another container: what is left in it belongs to the old one's project.
+func releaseLayer(c *model.Container, dir string) error {
+	if c.Spec.Options.StorageOpt["size"] == "" {
+		return nil
+	}
+	if err := projquota.Release(filepath.Join(dir, record.UpperDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(dir, record.WorkDir))
 }
 
 // fillVolumes copies the image's content into volumes that are empty. A volume that has data already is not looked at

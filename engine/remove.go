@@ -124,6 +124,9 @@ func (e *Engine) takeAway(ctx context.Context, c *model.Container, volumes bool)
 	if err := failpoint.Hit("engine/remove/released"); err != nil {
 		return nil, err
 	}
+	if err := releaseLayer(c, e.records.Dir(c.ID)); err != nil {
+		e.cfg.Log.Warn("the limit of a removed container's layer stays with the filesystem", "container", c.ID, "error", err)
+	}
 	return e.records.Remove(c.ID)
 }
 

@@ -41,7 +41,7 @@ func TestRefusals(t *testing.T) {
 		"capability":    {func(s *model.ContainerSpec) { s.Security.CapAdd = []string{"FLY"} }, "invalid capability \"FLY\""},
 		"security":      {func(s *model.ContainerSpec) { s.Security.Options = []string{"magic=1"} }, "invalid --security-opt"},
 		"runtime":       {func(s *model.ContainerSpec) { s.Options.Runtime = "gvisor" }, "unknown or invalid runtime name: gvisor"},
-		"storage":       {func(s *model.ContainerSpec) { s.Options.StorageOpt = map[string]string{"size": "1G"} }, "not supported"},
+		"storage":       {func(s *model.ContainerSpec) { s.Options.StorageOpt = map[string]string{"size": "1X"} }, "want a size"},
 		"log driver":    {func(s *model.ContainerSpec) { s.Log.Driver = "bogus" }, "unknown log driver"},
 		"memory":        {func(s *model.ContainerSpec) { s.Resources.Memory.Limit = 1 }, "Minimum memory limit allowed is 6MB"},
 		"swap":          {func(s *model.ContainerSpec) { s.Resources.Memory.Swap = 1 << 30 }, "always set the Memory limit"},

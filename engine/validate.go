@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/go-units"
 	"github.com/moby/sys/signal"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
@@ -118,8 +119,13 @@ func validateLife(s *model.ContainerSpec) error {
 	if s.Options.AutoRemove && r.Name != "" && r.Name != "no" {
 		return invalid("can't create 'AutoRemove' container with restart policy %q: choose one of --rm and --restart", r.Name)
 	}
-	if len(s.Options.StorageOpt) > 0 {
-		return errs.New(errs.Unsupported, "--storage-opt is not supported: the size of one container's layer cannot be limited here; put the data on a volume or a tmpfs with a size")
+	for key, value := range s.Options.StorageOpt {
+		if key != "size" {
+			return invalid("--storage-opt %s=%s: the only option of a container's layer is size", key, value)
+		}
+		if n, err := units.RAMInBytes(value); err != nil || n <= 0 {
+			return invalid("--storage-opt size=%s: want a size such as 500m or 10g", value)
+		}
 	}
 	for key := range s.Options.Annotations {
 		if key == "" {

@@ -84,10 +84,12 @@ func (e *endReader) Read(p []byte) (int, error) {
 
 func badArchive(n int, err error) error {
 	switch {
+	case n == 0 && (errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, tar.ErrHeader)):
+		return errs.New(errs.Invalid, "this is no tar archive: %w", err)
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return errs.New(errs.Invalid, "the archive breaks off after %d entries: %w", n, err)
 	case errors.Is(err, tar.ErrHeader):
-		return errs.New(errs.Invalid, "after %d entries there is no tar archive: %w", n, err)
+		return errs.New(errs.Invalid, "after %d entries the tar archive is damaged: %w", n, err)
 	}
 	return err
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/ids"
 	"github.com/shoalhq/shoal/lib/overlay"
+	"github.com/shoalhq/shoal/lib/projquota"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -88,7 +89,10 @@ func (v *Volumes) fill(ctx context.Context, data string, src *os.File) error {
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return err
 	}
-	defer os.RemoveAll(fresh) // is gone by then if all went well
+	defer os.RemoveAll(fresh)                           // is gone by then if all went well
+	if err := projquota.Join(fresh, data); err != nil { // the limit of the volume's size holds for what takes its place
+		return err
+	}
 	dst, err := os.Open(fresh)
 	if err != nil {
 		return err
@@ -99,6 +103,9 @@ func (v *Volumes) fill(ctx context.Context, data string, src *os.File) error {
 		return err
 	}
 	if err := unix.Syncfs(int(dst.Fd())); err != nil {
+		return err
+	}
+	if err := projquota.Check(fresh); err != nil {
 		return err
 	}
 	if err := failpoint.Hit("volume/fill/rename"); err != nil {

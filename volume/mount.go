@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/docker/go-units"
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
@@ -19,9 +20,15 @@ func checkOptions(options map[string]string) error {
 		switch name {
 		case "type", "device", "o":
 		case "size":
-			return errs.New(errs.Unsupported, "option size=%s: the local driver has no quotas yet; for a bounded volume use type=tmpfs with o=size=%s", value, value)
+			if len(options) > 1 {
+				return errs.New(errs.Invalid, "option size=%s is for directories on this node's disk; for type=tmpfs use o=size=%s", value, value)
+			}
+			if n, err := units.RAMInBytes(value); err != nil || n <= 0 {
+				return errs.New(errs.Invalid, "option size=%s: want a size such as 500m or 10g", value)
+			}
+			return nil
 		default:
-			return errs.New(errs.Invalid, "invalid option: %q; the local driver knows type, device and o", name)
+			return errs.New(errs.Invalid, "invalid option: %q; the local driver knows type, device, o and size", name)
 		}
 	}
 	if len(options) == 0 {
@@ -51,7 +58,7 @@ func isBind(options map[string]string) bool {
 // needsMount says whether the volume is another filesystem, shared by its containers, and so must be mounted once on the
 // host; binds go straight into the container.
 func needsMount(vol model.Volume) bool {
-	return !foreign(vol) && len(vol.Options) > 0 && !isBind(vol.Options)
+	return !foreign(vol) && !plain(vol) && !isBind(vol.Options)
 }
 
 // Mount makes the volume ready for a container that is about to start and says how the runtime gets it. A volume that

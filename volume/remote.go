@@ -144,12 +144,19 @@ func (v *Volumes) reach(ctx context.Context, kind, device, data string) (string,
 	if err != nil || len(ip) == 0 {
 		return "", errs.New(errs.Unavailable, "server %q has no address: %w", addr, err)
 	}
+	chosen := ip[0].String()
 	if probe {
-		if err := knock(ctx, addr, net.JoinHostPort(ip[0].String(), port)); err != nil {
+		for _, a := range ip { // a name may have addresses at which nothing listens
+			chosen = a.String()
+			if err = knock(ctx, addr, net.JoinHostPort(chosen, port)); err == nil {
+				break
+			}
+		}
+		if err != nil {
 			return "", err
 		}
 	}
-	return strings.Join(append(out, "addr="+ip[0].String()), ","), nil
+	return strings.Join(append(out, "addr="+chosen), ","), nil
 }
 
 func serverOf(kind, device string) string {

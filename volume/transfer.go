@@ -14,6 +14,7 @@ import (
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/ids"
 	"github.com/shoalhq/shoal/lib/overlay"
+	"github.com/shoalhq/shoal/lib/projquota"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -116,13 +117,13 @@ func (v *Volumes) Clone(ctx context.Context, from string, want model.Volume, pro
 func (v *Volumes) build(ctx context.Context, want model.Volume, replace bool, fill func(dst *os.File) error) (model.Volume, error) {
 	vol, err := v.prepare(want)
 	if err == nil {
-		vol, err = v.mayPlace(vol, replace)
+		vol, err = v.mayPlace(vol, replace) // with replace: of the size that the old one has
 	}
 	if err != nil {
 		return vol, err
 	}
 	temp := filepath.Join(v.cfg.Root, halfMade+ids.New())
-	defer os.RemoveAll(temp) // has the old content by then, if all went well and there was any
+	defer discard(temp) // has the old content by then, if all went well and there was any
 	if err := v.stage(temp, vol, fill); err != nil {
 		return vol, errs.Wrap(err, "volume %s", vol.Name)
 	}
@@ -169,7 +170,10 @@ func (v *Volumes) stage(temp string, vol model.Volume, fill func(dst *os.File) e
 	if err := fill(dst); err != nil {
 		return err
 	}
-	return unix.Syncfs(int(dst.Fd()))
+	if err := unix.Syncfs(int(dst.Fd())); err != nil {
+		return err
+	}
+	return projquota.Check(dst.Name())
 }
 
 // mayPlace says whether content can become the volume, and gives what is there of it already.

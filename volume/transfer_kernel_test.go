@@ -153,8 +153,18 @@ func TestBackupRestoreClone(t *testing.T) {
 	clone, err := v.Clone(ctx, "data", model.Volume{Name: "clone"}, func(n int64) { copied += n })
 	must(t, err)
 	same(t, "clone", describe(t, clone.Mountpoint), before)
+	if err := v.Backup(ctx, "data", io.Discard, true); !errs.Is(err, errs.Unsupported) || !strings.Contains(err.Error(), ".wh.name") {
+		t.Error("names with a meaning in layers:", err)
+	}
+	if users := v.Users("data"); len(users) > 0 {
+		t.Error("still held by", users)
+	}
 	if clone.Labels["k"] != "v" || copied == 0 || copied > 100000 {
 		t.Error(clone.Labels, copied)
+	}
+	if version, err := exec.Command("tar", "--version").Output(); err != nil || !bytes.Contains(version, []byte("GNU tar")) {
+		t.Log("GNU tar is not here as a witness")
+		return
 	}
 	// GNU tar reads it as we do.
 	dir := t.TempDir()
@@ -170,12 +180,6 @@ func TestBackupRestoreClone(t *testing.T) {
 	theirs, err := v.Restore(ctx, model.Volume{Name: "theirs"}, false, bytes.NewReader(out))
 	must(t, err)
 	same(t, "restored from GNU tar's", describe(t, theirs.Mountpoint), before)
-	if err := v.Backup(ctx, "data", io.Discard, true); !errs.Is(err, errs.Unsupported) || !strings.Contains(err.Error(), ".wh.name") {
-		t.Error("names with a meaning in layers:", err)
-	}
-	if users := v.Users("data"); len(users) > 0 {
-		t.Error("still held by", users)
-	}
 }
 
 func TestReplaceContent(t *testing.T) {

@@ -8,6 +8,8 @@ package volume
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -17,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/docker/go-units"
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/atomicfile"
@@ -26,6 +29,7 @@ import (
 	"github.com/shoalhq/shoal/lib/ids"
 	"github.com/shoalhq/shoal/lib/keylock"
 	"github.com/shoalhq/shoal/lib/plugin"
+	"github.com/shoalhq/shoal/lib/projquota"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -238,7 +242,9 @@ func (v *Volumes) prepare(want model.Volume) (model.Volume, error) {
 }
 
 // plain says whether a volume is nothing but a directory of ours.
-func plain(vol model.Volume) bool { return !foreign(vol) && len(vol.Options) == 0 }
+func plain(vol model.Volume) bool {
+	return !foreign(vol) && (len(vol.Options) == 0 || vol.Options["size"] != "")
+}
 
 // lock waits for the end of other operations on the volume, but not for ever: a plug-in or a server may hang.
 func (v *Volumes) lock(ctx context.Context, name string) (unlock func(), err error) {
@@ -265,7 +271,7 @@ func (v *Volumes) write(vol model.Volume) error {
 		err = os.Rename(temp, v.dir(vol.Name))
 	}
 	if err != nil {
-		os.RemoveAll(temp)
+		discard(temp)
 		return err
 	}
 	return atomicfile.SyncDir(v.cfg.Root)
@@ -282,7 +288,24 @@ func (v *Volumes) makeDir(dir string, vol model.Volume) error {
 	} else if err := os.Mkdir(filepath.Join(dir, dataDir), 0o755); err != nil {
 		return err
 	}
+	if size := vol.Options["size"]; size != "" && plain(vol) {
+		bytes, err := units.RAMInBytes(size)
+		if err == nil {
+			err = projquota.Limit(uint64(bytes), filepath.Join(dir, dataDir))
+		}
+		if err != nil {
+			return errs.Wrap(err, "option size=%s", size)
+		}
+	}
 	return atomicfile.WriteJSON(filepath.Join(dir, recordFile), r, 0o600, atomicfile.Durable)
+}
+
+// discard removes a volume's directory, and the limit of its size.
+func discard(dir string) error {
+	if err := projquota.Release(filepath.Join(dir, dataDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.RemoveAll(dir)
 }
 
 func (v *Volumes) get(name string) (model.Volume, error) {
@@ -413,7 +436,7 @@ func (v *Volumes) remove(ctx context.Context, name string, force bool) error {
 	if err := atomicfile.SyncDir(v.cfg.Root); err != nil {
 		return errs.Wrap(err, "remove volume %s", name)
 	}
-	return errs.Wrap(os.RemoveAll(gone), "remove volume %s", name)
+	return errs.Wrap(discard(gone), "remove volume %s", name)
 }
 
 // mountsLeft lists what is mounted in a volume that nobody uses. The volume's own filesystem may be left of a start that
@@ -453,7 +476,7 @@ func removeTree(dir string, log *slog.Logger) {
 		log.Warn("left-over of a removed volume stays: something is mounted in it", "directory", dir, "mounts", mounts, "error", err)
 		return
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	if err := discard(dir); err != nil {
 		log.Warn("left-over of a removed volume stays", "directory", dir, "error", err)
 	}
 }

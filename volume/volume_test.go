@@ -83,7 +83,8 @@ func TestCreateRefuses(t *testing.T) {
 		{model.Volume{Name: "ok", Options: map[string]string{"type": "nfs"}}, errs.Invalid, "device"},
 		{model.Volume{Name: "ok", Options: map[string]string{"device": "/x"}}, errs.Invalid, "type"},
 		{model.Volume{Name: "ok", Options: map[string]string{"type": "none", "o": "bind", "device": "x"}}, errs.Invalid, "absolute"},
-		{model.Volume{Name: "ok", Options: map[string]string{"size": "1g"}}, errs.Unsupported, "tmpfs"},
+		{model.Volume{Name: "ok", Options: map[string]string{"size": "1x"}}, errs.Invalid, "500m"},
+		{model.Volume{Name: "ok", Options: map[string]string{"size": "1g", "type": "tmpfs", "device": "tmpfs"}}, errs.Invalid, "o=size=1g"},
 		{model.Volume{Name: "tmp", Options: map[string]string{"type": "tmpfs", "device": "other"}}, errs.Conflict, "other options"},
 	} {
 		if _, err := v.Create(t.Context(), c.vol); !errs.Is(err, c.kind) || !strings.Contains(err.Error(), c.says) {
