@@ -162,6 +162,10 @@ func (m *Manager) auditLinks() (repaired []string, failed error) {
 			return repaired, errs.Wrap(err, "default network bridge")
 		}
 		failed = errors.Join(failed, errs.Wrap(err, "network %s", s.Name))
+		if m.dropped(s) { // while we were at it: what was made again just now is nobody's
+			failed = errors.Join(failed, m.removeOurs(s))
+			continue
+		}
 		repaired = append(repaired, changed...)
 	}
 	haveBridges, havePlugs, err := m.k.Links(plan.LinkPrefix(m.instance))
@@ -204,11 +208,23 @@ func (m *Manager) auditPlugs(have map[string]string, want map[string]plugged) (r
 			continue
 		}
 		if _, there := have[name]; !there && name != "" && p.ns != nil && m.present(p.e) {
-			repaired = append(repaired, "link "+name)
-			failed = errors.Join(failed, m.plug(p.e, p.ns, p.gateways))
+			err := m.plug(p.e, p.ns, p.gateways)
+			if !m.present(p.e) { // detached while we were at it
+				err = m.k.RemoveLink(name)
+			} else {
+				repaired = append(repaired, "link "+name)
+			}
+			failed = errors.Join(failed, err)
 		}
 	}
 	return repaired, failed
+}
+
+// dropped says that a network was removed meanwhile.
+func (m *Manager) dropped(s *state) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return s.gone || m.nets[s.ID] != s
 }
 
 // nobodys says that a link belongs to no container. While some are being attached, links that are not known yet may be

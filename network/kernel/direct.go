@@ -114,10 +114,16 @@ func (k *Real) HasInside(ns *os.File, name string) (has bool, err error) {
 func (k *Real) EnsureParent(d plan.Direct, try bool) error {
 	link, err := netlink.LinkByName(d.Parent)
 	var missing netlink.LinkNotFoundError
-	if errors.As(err, &missing) {
-		if link, err = k.makeParent(d.Parent); err == nil {
-			err = netlink.LinkSetAlias(link, k.owner)
+	made := errors.As(err, &missing)
+	if made {
+		link, err = k.makeParent(d.Parent)
+	}
+	if err == nil && (made || link.Attrs().Alias == "" && strings.HasPrefix(d.Parent, "dm-")) { // or we died before it was marked
+		if err = netlink.LinkSetAlias(link, k.owner); err == nil && !made {
+			err = netlink.LinkSetUp(link)
 		}
+	}
+	if made {
 		if err == nil {
 			err = netlink.LinkSetUp(link)
 		}

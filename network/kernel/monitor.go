@@ -64,6 +64,9 @@ func WatchLinks(wanted func(name string) (is, plug bool), hit func(who string)) 
 		case typ == unix.RTM_DELADDR && len(b) >= unix.SizeofIfAddrmsg:
 			return of(native.Uint32(b[4:]))
 		case typ == unix.RTM_DELROUTE && len(b) >= unix.SizeofRtMsg && b[7] == unix.RTN_UNICAST && b[4] == unix.RT_TABLE_MAIN:
+			if dst := attrBytes(b[unix.SizeofRtMsg:], unix.RTA_DST); len(dst) == 16 && dst[0] == 0xfe {
+				return "" // fe80::/64 comes and goes with every link
+			}
 			if index, ok := attrUint32(b[unix.SizeofRtMsg:], unix.RTA_OIF); ok {
 				return of(index)
 			}

@@ -151,8 +151,14 @@ func setupInside(p plan.Plug) error {
 		}
 	}
 	for _, s := range p.Sysctls {
-		key, value, _ := strings.Cut(strings.ReplaceAll(s, "IFNAME", p.Inside), "=")
-		path := strings.ReplaceAll(key, ".", "/")
+		key, value, _ := strings.Cut(s, "=")
+		parts := strings.Split(key, ".")
+		for i, part := range parts {
+			if strings.EqualFold(part, "IFNAME") { // Docker's command line makes it lower case
+				parts[i] = p.Inside
+			}
+		}
+		path := strings.Join(parts, "/")
 		if !strings.HasPrefix(path, "net/") || strings.Contains(path, "..") {
 			return errs.New(errs.Invalid, "endpoint sysctl %q: want net.X.Y.IFNAME.Z=value", s)
 		}

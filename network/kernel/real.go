@@ -59,6 +59,13 @@ func (k *Real) EnsureBridge(b plan.Bridge) (changed bool, err error) {
 	case link.Type() != "bridge":
 		return false, errs.New(errs.Conflict, "interface %s is there but is a %s, not a bridge; choose another name for the network's bridge, or remove the interface", b.Name, link.Type())
 	}
+	if link.Attrs().Alias == "" && link.Attrs().HardwareAddr.String() == b.MAC.String() {
+		// Made by us, and we died before it was marked: nobody else gives it the address that follows from the network's ID.
+		if err := netlink.LinkSetAlias(link, k.owner); err != nil {
+			return changed, fmt.Errorf("mark bridge %s: %w", b.Name, err)
+		}
+		link.Attrs().Alias = k.owner
+	}
 	if alias := link.Attrs().Alias; strings.HasPrefix(alias, ownerMark) && alias != k.owner {
 		return false, errs.New(errs.Conflict, "bridge %s belongs to another Shoal daemon of this host; give each daemon a bridge of its own", b.Name)
 	}
@@ -125,7 +132,7 @@ func bridgeRoutes(link netlink.Link, b plan.Bridge) (changed bool, err error) {
 
 func (k *Real) createBridge(b plan.Bridge) (netlink.Link, error) {
 	br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: b.Name, HardwareAddr: b.MAC[:], TxQLen: -1}}
-	if err := netlink.LinkAdd(br); err != nil {
+	if err := netlink.LinkAdd(br); err != nil && !errors.Is(err, unix.EEXIST) { // an audit may have come first
 		if errors.Is(err, unix.EOPNOTSUPP) {
 			return nil, errs.New(errs.Unsupported, "make bridge %s: the kernel has no bridges; load the module bridge", b.Name)
 		}

@@ -39,7 +39,7 @@ func TestNetworkLeaks(t *testing.T) {
 	before := w.traces(t)
 	fds := world.UsageOf(w.DaemonPid()).Fds
 
-	var next atomic.Int64
+	var next, started atomic.Int64
 	var alive sync.RWMutex // the daemon's end is waited for before anybody asks it again
 	var wg sync.WaitGroup
 	for range 4 {
@@ -50,7 +50,9 @@ func TestNetworkLeaks(t *testing.T) {
 					return
 				}
 				alive.RLock()
-				w.leakRound(n)
+				if w.leakRound(n) {
+					started.Add(1)
+				}
 				alive.RUnlock()
 			}
 		})
@@ -62,9 +64,11 @@ func TestNetworkLeaks(t *testing.T) {
 		}
 		select {
 		case <-done:
-		case <-time.After(time.Duration(100+random.IntN(500)) * time.Millisecond):
+		case <-time.After(time.Duration(300+random.IntN(700)) * time.Millisecond):
+			waits := make(chan struct{})
+			go func() { alive.Lock(); close(waits) }() // no round begins any more; those that have begun meet the end
 			w.KillDaemon()
-			alive.Lock()
+			<-waits
 			w.StartDaemon()
 			alive.Unlock()
 			kills++
@@ -72,7 +76,10 @@ func TestNetworkLeaks(t *testing.T) {
 		}
 		break
 	}
-	t.Logf("%d rounds, %d kills", *leakRounds, kills)
+	t.Logf("%d rounds, %d of them with a container that ran, %d kills", *leakRounds, started.Load(), kills)
+	if started.Load() == 0 {
+		t.Error("no container ever ran")
+	}
 	w.removeAll(t, "small")
 	var left []string
 	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
@@ -105,17 +112,18 @@ func leakBody(network string, port int) map[string]any {
 }
 
 // leakRound does all that it can while the daemon may die at any point.
-func (w *netWorld) leakRound(n int64) {
+func (w *netWorld) leakRound(n int64) (started bool) {
 	network, name := fmt.Sprintf("net%d", n), fmt.Sprintf("c%d", n)
 	w.API("POST", "/networks/create", map[string]any{"Name": network, "EnableIPv6": n%3 == 0})
 	w.API("POST", "/containers/create?name="+name, leakBody(network, int(8100+n%50)))
-	w.API("POST", "/containers/"+name+"/start", nil)
+	started = w.API("POST", "/containers/"+name+"/start", nil).Code == 204
 	w.API("POST", "/networks/small/connect", map[string]any{"Container": name})
 	if n%2 == 0 {
 		w.API("POST", "/networks/"+network+"/disconnect", map[string]any{"Container": name, "Force": true})
 	}
 	w.API("DELETE", "/containers/"+name+"?force=1", nil)
 	w.API("DELETE", "/networks/"+network, nil)
+	return started
 }
 
 // removeAll removes all containers and networks but some, as their owner would.
