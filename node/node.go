@@ -280,6 +280,7 @@ func (n *Node) shutdown(timeout time.Duration) error {
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = nil // requests that did not end were cut off
 	}
+	defer n.tasks.Close()
 	return errors.Join(err, n.registry.close(ctx), n.front.builder.Close(), n.engine.Close(ctx), n.networks.Close(), n.images.Close(), n.front.audit.Close())
 }
 

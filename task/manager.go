@@ -37,6 +37,8 @@ type Manager struct {
 
 	mu    sync.Mutex
 	tasks map[string]*Task // those this process started or found again, until cleared
+
+	spare spare
 }
 
 // New makes a manager and the directory for its supervisors.
@@ -131,6 +133,7 @@ func (m *Manager) Start(ctx context.Context, r StartRequest) (*Task, error) {
 	m.tasks[id] = t
 	m.mu.Unlock()
 	go t.follow(hand, lines)
+	m.spareSoon()
 	return t, nil
 }
 
@@ -250,9 +253,10 @@ func namesUser(s *specs.Spec) bool {
 	return slices.ContainsFunc(s.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Path == spec.UsernsPath })
 }
 
-// spawn starts the supervisor in its own session, without our standard streams, with one end of a socket pair as fd 3.
-// Garbage collection is off in it until it holds 24 MiB: it normally never gets there.
-func (m *Manager) spawn(dir string, spaces []*os.File) (*os.Process, *os.File, error) {
+// execSupervisor starts a supervisor in its own session, without our standard streams, with one end of a socket pair as
+// fd 3. what is its directory, or waitFlag. Garbage collection is off in it until it holds 24 MiB: it normally never gets
+// there.
+func (m *Manager) execSupervisor(what string, spaces []*os.File) (*os.Process, *os.File, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, nil, errs.Wrap(err, "make the handshake of a supervisor")
@@ -266,12 +270,14 @@ func (m *Manager) spawn(dir string, spaces []*os.File) (*os.Process, *os.File, e
 		return nil, nil, err
 	}
 	defer null.Close()
-	files := append([]*os.File{null, null, null, theirs}, spaces...)
+	// The numbers of the namespaces are always taken, so that those that come later find them free of anything else.
+	files := []*os.File{null, null, null, theirs, null, null}
+	copy(files[4:], spaces)
 	env := []string{"PATH=" + os.Getenv("PATH"), "GOGC=off", "GOMEMLIMIT=24MiB", "GOMAXPROCS=2"}
 	if v := os.Getenv(failpoint.EnvName); v != "" {
 		env = append(env, failpoint.EnvName+"="+v)
 	}
-	p, err := os.StartProcess(m.cfg.RuntimePath, []string{"shoal-runtime", "supervise", dir}, &os.ProcAttr{
+	p, err := os.StartProcess(m.cfg.RuntimePath, []string{"shoal-runtime", "supervise", what}, &os.ProcAttr{
 		Dir: "/", Env: env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {

@@ -96,6 +96,7 @@ func newWorld(t testing.TB) *world {
 	if w.Manager, err = New(Config{RuntimePath: bin, ExecRoot: filepath.Join(w.dir, "exec")}); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(w.Manager.Close)
 	return w
 }
 

@@ -49,6 +49,7 @@ func manager(t *testing.T) *Manager {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(m.Close)
 	return m
 }
 

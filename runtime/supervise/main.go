@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -16,8 +17,8 @@ import (
 // handshakeFD is where the starter's end of the socket pair is; the network namespace, if any, follows.
 const handshakeFD = 3
 
-// Main is the verb `shoal-runtime supervise`: arguments are DIR, or an option and its argument (--reap DIR,
-// --compress FILE, --forward).
+// Main is the verb `shoal-runtime supervise`: arguments are DIR, --wait for one that comes over the handshake,
+// or another option and its argument (--reap DIR, --compress FILE, --forward).
 func Main(args []string) int { return MainWith(args, pickRunner) }
 
 // MainWith is Main with another choice of runner, for tests.
@@ -26,6 +27,8 @@ func MainWith(args []string, pick func(*spec.SupervisorConfig) (Runner, error)) 
 		return complain(err)
 	}
 	switch {
+	case len(args) == 1 && strings.HasPrefix(args[0], "--wait"):
+		return wait(args[0], pick)
 	case len(args) == 1 && args[0] == "--forward":
 		return forward.Main()
 	case len(args) == 2 && args[0] == "--compress":

@@ -272,7 +272,8 @@ func TestEveryFailPoint(t *testing.T) {
 	}
 	defer far.Stop()
 	o := &ordeal{t: t, w: w, reg: newRegistry(t, w), told: filepath.Join(w.Dir, "told")}
-	w.Must(w.Shoal("run", "--rm", "-p", "127.0.0.1:8099:80", "whoami", "--help"))
+	w.Must(w.Shoal("run", "--name", "first", "-p", "127.0.0.1:8099:80", "whoami", "--help"))
+	w.Must(w.Shoal("rm", "first"))
 	o.base = w.Count()
 	only := os.Getenv("FAILPOINT")
 	for _, p := range points(t) {

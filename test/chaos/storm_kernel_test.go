@@ -129,7 +129,8 @@ func TestStorm(t *testing.T) {
 	}
 	t.Logf("again with: -run TestStorm -seed %d", seed)
 	w := world.New(t)
-	w.Must(w.Shoal("run", "--rm", "-p", "80", "toolbox", "true"))
+	w.Must(w.Shoal("run", "--name", "first", "-p", "80", "toolbox", "true"))
+	w.Must(w.Shoal("rm", "first"))
 	base := w.Count()
 	rnd := rand.New(rand.NewPCG(seed, 1))
 	var clients []*client
