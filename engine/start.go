@@ -229,6 +229,7 @@ type connection struct {
 	attReady chan struct{} // closed when att or attErr is there
 	att      NetworkAttachment
 	attErr   error
+	told     bool // the event
 }
 
 // prepareNetwork begins to make the container's network, and returns at once.
@@ -317,6 +318,7 @@ func (n *connection) attached(pid int) (model.NetworkState, error) {
 	if n.attErr != nil {
 		return model.NetworkState{}, errs.Wrap(n.attErr, "network")
 	}
+	n.told = true
 	state := model.NetworkState{Endpoints: n.att.Endpoints, Ports: n.att.Ports, SandboxID: n.c.ID, SandboxKey: nsPath(pid, "net")}
 	if strings.HasPrefix(n.c.Spec.Network.Mode, "container:") {
 		state.SandboxID, state.Endpoints = "", nil
@@ -333,6 +335,11 @@ func (n *connection) undo() {
 	if n.needsDetach() {
 		if err := n.e.ports.Networks.Detach(context.WithoutCancel(n.e.ctx), n.c.ID, ""); err != nil {
 			n.e.cfg.Log.Warn("the network of a container that did not start could not be taken back", "container", n.c.ID, "error", err)
+		}
+		if n.told {
+			for _, ep := range n.att.Endpoints {
+				n.e.publishNetwork("disconnect", n.c.ID, ep, n.e.driverOf(ep))
+			}
 		}
 	}
 	n.close()

@@ -40,6 +40,7 @@ type creation struct {
 	undo   undo.Stack
 	child  *namespaces.Process
 	proc   *Process
+	exe    *os.File // what init executes
 }
 
 // Create makes the container with all but the last step: its program runs when Start is called, by whomever.
@@ -54,32 +55,79 @@ func (r *Runtime) Run(o CreateOptions) (*Process, error) {
 	return p, nil
 }
 
+// Begin is the first part of Create. Ready, which must follow, is the rest: meanwhile init makes the container.
+func (r *Runtime) Begin(o CreateOptions) (*Process, error) {
+	c, err := r.begin(&o, true)
+	if err != nil {
+		return nil, err
+	}
+	c.proc.begun = c
+	return c.proc, nil
+}
+
+// Ready waits until the container that Begin began is created. When it fails, nothing is left.
+func (p *Process) Ready() error {
+	c := p.begun
+	p.begun = nil
+	return c.finish()
+}
+
 func (r *Runtime) create(o *CreateOptions, gated bool) (*Process, error) {
+	c, err := r.begin(o, gated)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.finish(); err != nil {
+		return nil, err
+	}
+	return c.proc, nil
+}
+
+func (r *Runtime) begin(o *CreateOptions, gated bool) (_ *creation, err error) {
 	c := &creation{rt: r, opts: o, gated: gated, proc: &Process{ID: o.ID}}
-	defer c.undo.Run()
+	defer func() {
+		if err != nil {
+			c.takeBack()
+		}
+	}()
 	if err := c.load(); err != nil {
 		return nil, err
 	}
 	if err := c.makeState(); err != nil {
 		return nil, err
 	}
-	defer c.dir.Close()
-	if err := c.launch(); err != nil {
-		return nil, err
+	return c, c.launch()
+}
+
+func (c *creation) finish() error {
+	err := c.report()
+	if err == nil {
+		err = failpoint.Hit("runtime/container/created")
 	}
-	if err := c.report(); err != nil {
-		return nil, err
-	}
-	if err := failpoint.Hit("runtime/container/created"); err != nil {
-		return nil, err
+	if err != nil {
+		c.takeBack()
+		return err
 	}
 	c.undo.Release()
-	if gated {
-		c.proc.made = &made{spec: c.spec, record: c.record, groups: c.cgroup}
+	c.dir.Close()
+	if c.gated {
+		c.proc.made = &made{spec: c.spec, record: c.record, groups: c.cgroup, exe: c.exe}
 	} else {
+		c.exe.Close()
 		c.poststart()
 	}
-	return c.proc, nil
+	return nil
+}
+
+// takeBack leaves nothing of a creation that failed.
+func (c *creation) takeBack() {
+	c.undo.Run()
+	if c.dir != nil {
+		c.dir.Close()
+	}
+	if c.exe != nil {
+		c.exe.Close()
+	}
 }
 
 // load reads and checks the configuration.
@@ -274,13 +322,11 @@ func (c *creation) launch() error {
 	if userNS {
 		giveStreams(c.opts.Stdio, c.spec)
 	}
-	exe, err := openSelf()
-	if err != nil {
+	if c.exe, err = openSelf(); err != nil {
 		return err
 	}
-	defer exe.Close()
 	deny := denySetgroups(c.spec)
-	child := &namespaces.Child{New: create, Joins: joins, TimeOffsets: timeOffsets(c.spec), Exe: exe,
+	child := &namespaces.Child{New: create, Joins: joins, TimeOffsets: timeOffsets(c.spec), Exe: c.exe,
 		Args: []string{initproc.Name, namespaces.SyncPlaceholder}, Env: initEnv(), Stdio: c.opts.Stdio, Keep: src.fds(),
 		Identity: namespaces.Identity{Map: mapper(c.spec, deny), BecomeRoot: userNS, DenySetgroups: deny}}
 	if c.spec.Process.Terminal {

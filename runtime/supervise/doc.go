@@ -18,7 +18,8 @@ import (
 )
 
 // Runner makes containers: our own runtime in process, or a foreign OCI runtime program. The life of a container: Create
-// (init exists, its program does not run) → Start → its init ends → Control().KillAll → Destroy. Processes that Create
+// (init exists) → Ready (its program does
+// not run yet) → Start → its init ends → Control().KillAll → Destroy. Processes that Create
 // and Exec give are children of this process, which waits for them by their pid.
 type Runner interface {
 	// Create returns *Failure in the error's chain when the program is to blame, and leaves nothing behind then.
@@ -41,6 +42,9 @@ type CreateOptions struct {
 // Container is one container that a Runner made.
 type Container interface {
 	Process
+	// Ready waits until init has made the container; its terminal is there from then on. It fails as Create does, and then
+	// the container must not be used any more.
+	Ready() error
 	// Start lets the program run. *Failure in the error's chain tells the exit code.
 	Start() error
 	// Exec runs one more process.

@@ -249,6 +249,7 @@ type foreignContainer struct {
 
 func (c *foreignContainer) Pid() int          { return c.pid }
 func (c *foreignContainer) Console() *os.File { return c.console }
+func (c *foreignContainer) Ready() error      { return nil }
 func (c *foreignContainer) Start() error {
 	return c.f.command(c.dir, [3]*os.File{}, "start", c.id)
 }

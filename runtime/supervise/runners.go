@@ -35,7 +35,7 @@ const stateDir = "runtime"
 func (native) Create(o CreateOptions) (Container, error) {
 	rt := container.Open(filepath.Join(o.Dir, stateDir))
 	rt.Prefetch()
-	p, err := rt.Create(container.CreateOptions{ID: o.ID, Bundle: o.Dir, Launch: container.Launch{Stdio: o.Stdio}})
+	p, err := rt.Begin(container.CreateOptions{ID: o.ID, Bundle: o.Dir, Launch: container.Launch{Stdio: o.Stdio}})
 	if err != nil {
 		return nil, blame(err)
 	}
@@ -108,6 +108,7 @@ func (l lazyGroups) save() ([]byte, bool) {
 
 func (c *nativeContainer) Save() ([]byte, bool) { return c.groups.save() }
 
+func (c *nativeContainer) Ready() error   { return blame(c.p.Ready()) }
 func (c *nativeContainer) Start() error   { return blame(c.rt.StartCreated(c.p)) }
 func (c *nativeContainer) Destroy() error { return c.rt.Delete(c.id, true) }
 

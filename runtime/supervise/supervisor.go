@@ -80,8 +80,7 @@ func run(dir string, hand *os.File, pick func(*spec.SupervisorConfig) (Runner, e
 		return 1
 	}
 	if err := s.start(); err != nil {
-		s.c.Destroy()
-		<-s.init.reaped
+		s.takeBack()
 		os.Remove(filepath.Join(dir, spec.SocketFile))
 		s.fail(err)
 		return 1
@@ -90,6 +89,15 @@ func run(dir string, hand *os.File, pick func(*spec.SupervisorConfig) (Runner, e
 	s.buf.touch()
 	s.finish()
 	return 0
+}
+
+// takeBack leaves nothing of a container that was not started.
+func (s *supervisor) takeBack() {
+	if s.init == nil { // it failed to become ready, and left nothing
+		return
+	}
+	s.c.Destroy()
+	<-s.init.reaped
 }
 
 // create leads to the moment where the init process exists: what does not need the container (socket, log) is done while
@@ -120,30 +128,45 @@ func (s *supervisor) create(pick func(*spec.SupervisorConfig) (Runner, error)) e
 	s.c, err = runner.Create(CreateOptions{ID: s.cfg.ID, Dir: s.dir, Stdio: pipes.theirs, Tty: s.cfg.Tty, Config: &s.cfg})
 	pipes.closeTheirs()
 	if serr := <-side; err == nil && serr != nil {
-		s.c.Destroy()
+		s.ready()
+		s.takeBack()
 		err = serr
 	}
 	if err != nil {
 		pipes.closeOurs()
 		return err
 	}
-	s.init = s.follow(s.c.Pid())
+	if s.cfg.Tty { // the terminal comes from init
+		if err := s.ready(); err != nil {
+			pipes.closeOurs()
+			return err
+		}
+	}
 	s.life.mu.Lock()
 	s.life.state = spec.SupervisorState{ID: s.cfg.ID, SupervisorPid: os.Getpid(), Pid: s.c.Pid(), PidStart: startTime(s.c.Pid()),
 		Status: "created", CgroupPaths: s.c.Control().Paths()}
 	s.life.mu.Unlock()
 	s.out = s.newOutput(newHub(s.cfg.Tty, s.clientDropped), driver)
 	s.in = input{once: s.cfg.StdinOnce, f: pipes.stdin}
-	if err := s.openStreams(pipes); err == nil {
-		err = s.saveState()
-	}
-	if err != nil {
-		s.c.Destroy()
-		<-s.init.reaped
+	if err := s.openStreams(pipes); err != nil {
+		s.ready()
+		s.takeBack()
 		return err
 	}
 	go s.serve()
 	return nil
+}
+
+// ready waits until init has made the container.
+func (s *supervisor) ready() error {
+	if s.init != nil {
+		return nil
+	}
+	err := s.c.Ready()
+	if err == nil {
+		s.init = s.follow(s.c.Pid())
+	}
+	return err
 }
 
 // openStreams starts reading the container's output.
@@ -177,12 +200,20 @@ func terminal(p Process) (*os.File, error) {
 	return pollableCopy(master)
 }
 
-// start leads from "created" to "running", if the starter wants it.
+// start leads from "created" to "running", if the starter wants it. The starter is told as soon as there is a process to
+// name: what it does now it does while init makes the container.
 func (s *supervisor) start() error {
-	if err := failpoint.Hit("supervise/created"); err != nil {
-		return err
+	err := failpoint.Hit("supervise/created")
+	if err == nil {
+		err = s.report(spec.StartReport{Step: "created", Pid: s.c.Pid(), CgroupPaths: s.life.state.CgroupPaths})
 	}
-	if err := s.report(spec.StartReport{Step: "created", Pid: s.c.Pid(), CgroupPaths: s.life.state.CgroupPaths}); err != nil {
+	if err == nil {
+		err = s.saveState()
+	}
+	if rerr := s.ready(); rerr != nil {
+		return rerr
+	}
+	if err != nil {
 		return err
 	}
 	if s.cfg.WaitForStart {

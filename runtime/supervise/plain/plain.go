@@ -144,6 +144,8 @@ func openPty() (master, slave *os.File, err error) {
 	return master, slave, err
 }
 
+func (c *container) Ready() error { return nil }
+
 func (c *container) Start() error {
 	defer c.start.Close()
 	if c.gate != nil {
