@@ -139,11 +139,12 @@ func (r *Reader) cpu(s *Stats, cpu, acct int) {
 		text := r.file(u, "cpu.stat")
 		c.Usage, c.User, c.System = keyed(text, "usage_usec")*1000, keyed(text, "user_usec")*1000, keyed(text, "system_usec")*1000
 	} else {
-		// One file has user and system time per processor; the rest is their sum. Older kernels lack it.
+		// One file has user and system time per processor, counted by ticks: a young process may have none. Older kernels
+		// lack it. The sum is exact.
+		c.Usage = r.number(acct, "cpuacct.usage")
 		if text := r.file(acct, "cpuacct.usage_all"); text != "" {
-			c.sumUsageAll(text)
+			c.addUsageAll(text)
 		} else {
-			c.Usage = r.number(acct, "cpuacct.usage")
 			text := r.file(acct, "cpuacct.stat")
 			c.User, c.System = keyed(text, "user")*tick, keyed(text, "system")*tick
 		}
@@ -161,8 +162,8 @@ func (r *Reader) cpu(s *Stats, cpu, acct int) {
 	}
 }
 
-// sumUsageAll reads "cpu user system" with one line per processor.
-func (c *CPUStats) sumUsageAll(text string) {
+// addUsageAll reads "cpu user system" with one line per processor.
+func (c *CPUStats) addUsageAll(text string) {
 	first := true
 	for line := range strings.Lines(text) {
 		if first {
@@ -177,7 +178,6 @@ func (c *CPUStats) sumUsageAll(text string) {
 		c.User, c.System = c.User+user, c.System+system
 		c.PerCPU = append(c.PerCPU, user+system)
 	}
-	c.Usage = c.User + c.System
 }
 
 func (r *Reader) memory(s *Stats) {
