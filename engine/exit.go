@@ -71,8 +71,10 @@ func (e *Engine) exited(en *entry, t Task, run uint64) {
 	if again {
 		e.scheduleRestart(en, delay)
 	} else if remove {
-		e.autoRemove(en)
-		e.goBackground(func(ctx context.Context) { e.clearSupervisor(context.WithoutCancel(ctx), en.id) })
+		e.goBackground(func(ctx context.Context) {
+			e.autoRemove(en)
+			e.clearSupervisor(context.WithoutCancel(ctx), en.id)
+		})
 	}
 }
 

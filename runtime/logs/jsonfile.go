@@ -69,7 +69,7 @@ func (j *jsonFile) Log(b Batch) error {
 	err := logrecord.Pieces(b.Data, b.Partial, func(piece []byte, partial bool) error {
 		start := len(j.buf)
 		j.buf = logrecord.AppendJSON(j.buf, piece, b.Stderr, j.attrs, b.Time)
-		if j.r.full(len(j.buf)) && start > 0 { // what is gathered still fits: write it, begin a file with this line
+		if j.r.exceeded(len(j.buf)) && start > 0 { // what is gathered still fits: write it, begin a file with this line
 			line := append([]byte{}, j.buf[start:]...)
 			if err := j.write(start); err != nil {
 				return err

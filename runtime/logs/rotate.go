@@ -88,8 +88,11 @@ func (r *rotating) writev(parts [][]byte) error {
 }
 
 // full says whether the file must be rotated before n more bytes.
-func (r *rotating) full(n int) bool {
-	return r.limit.MaxSize > 0 && r.size > 0 && r.size+int64(n) > r.limit.MaxSize
+func (r *rotating) full(n int) bool { return r.size > 0 && r.exceeded(n) }
+
+// exceeded says whether n more bytes are more than the file may hold, even an empty one.
+func (r *rotating) exceeded(n int) bool {
+	return r.limit.MaxSize > 0 && r.size+int64(n) > r.limit.MaxSize
 }
 
 // rotate moves the files one number up and begins a new one.

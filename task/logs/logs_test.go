@@ -290,3 +290,27 @@ func TestReadEndsWhereTheLogWas(t *testing.T) {
 		d.Close()
 	}
 }
+
+// However much comes at once, no file becomes larger than it may, not the first either.
+func TestOneBatchFillsManyFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "c.log")
+	d := open(t, "json-file", path, map[string]string{"max-size": "1k", "max-file": "2"})
+	var text strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&text, "line %d\n", i)
+	}
+	if err := d.Log(logs.Batch{Time: at(0), Data: []byte(text.String())}); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{path, path + ".1"} {
+		if st, err := os.Stat(name); err != nil || st.Size() > 1<<10 {
+			t.Errorf("%v %v", st, err)
+		}
+	}
+	if got := read(t, Source{Driver: "json-file", Path: path}, all); got[len(got)-1] != "oline 39\n" || len(got) > 30 {
+		t.Errorf("%q", got)
+	}
+}
