@@ -176,8 +176,10 @@ func (s *supervisor) stream(q *spec.Request, conn *os.File, rest []byte) (taken 
 	return false, nil
 }
 
-// subscribe answers with the state and sends events from then on, unless it is too late.
+// subscribe answers with the state and sends events from then on, unless it is too late. While the container is being
+// started it waits: who asks then is a daemon whose predecessor died, and must learn whether that had said go.
 func (s *supervisor) subscribe(conn *os.File) bool {
+	<-s.life.decided
 	s.life.mu.Lock()
 	defer s.life.mu.Unlock()
 	if s.life.exit != nil {

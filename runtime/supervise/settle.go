@@ -145,6 +145,7 @@ func resume(fd int, pick func(*spec.SupervisorConfig) (Runner, error)) int {
 		// Nobody to tell; the daemon sees this process end without an exit and cleans up.
 		return complain(err)
 	}
+	close(s.life.decided)
 	s.finish()
 	return 0
 }

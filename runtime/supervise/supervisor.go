@@ -51,6 +51,7 @@ type life struct {
 	paused  bool
 	started bool // the program runs: clients that attach now are observers
 	exit    *spec.ExitStatus
+	decided chan struct{} // closed when the program runs; if it never does, this process ends
 	ended   chan struct{} // closed when exit is there
 
 	answering sync.RWMutex // held for reading while a request is answered
@@ -61,7 +62,7 @@ type life struct {
 
 func newSupervisor(dir string, hand *os.File) *supervisor {
 	s := &supervisor{dir: dir, door: door{hand: hand}}
-	s.life.ended = make(chan struct{})
+	s.life.decided, s.life.ended = make(chan struct{}), make(chan struct{})
 	s.execs.init()
 	s.buf.trim, s.buf.calm = s.settle, &s.calm
 	return s
@@ -237,6 +238,7 @@ func (s *supervisor) start() error {
 	if err := s.saveState(); err != nil {
 		return err
 	}
+	close(s.life.decided)
 	s.report(spec.StartReport{Step: "running", Pid: s.c.Pid(), StartedAt: at}) // the container lives on when nobody hears it
 	s.events.add(s.hand)
 	go s.watchOOM() // not needed for the start: what happened before is counted all the same
