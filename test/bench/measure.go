@@ -260,11 +260,24 @@ func (e *engine) pids() (pids []int) {
 	for _, c := range all {
 		b, err := os.ReadFile(c)
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(c)))
-		if err == nil && pid != os.Getpid() && strings.Contains(string(b), e.dir) {
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		if strings.Contains(string(b), e.dir) || e.daemon != nil && parent(pid) == e.daemonPid() {
 			pids = append(pids, pid)
 		}
 	}
 	return pids
+}
+
+func parent(pid int) int {
+	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	if len(f) < 2 {
+		return 0
+	}
+	n, _ := strconv.Atoi(f[1])
+	return n
 }
 
 func field(path, name string) int64 {

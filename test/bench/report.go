@@ -55,12 +55,18 @@ func (r *report) markdown(engines []*engine, now time.Time) string {
 			fmt.Fprintf(&b, " %s;", v)
 		}
 	}
-	b.WriteString("\n\n| what | target | who | figure | ratio to Shoal |\n|---|---|---|---|---|\n")
+	b.WriteString("\n\n| what | target | who | figure | ratio to Shoal | target met |\n|---|---|---|---|---|---|\n")
 	own := map[string]float64{}
+	others := map[string]map[string]float64{}
 	for _, f := range r.figures {
 		if ours(f.who) {
 			own[f.what] = f.value
+			continue
 		}
+		if others[f.what] == nil {
+			others[f.what] = map[string]float64{}
+		}
+		others[f.what][f.who] = f.value
 	}
 	last := ""
 	for _, f := range r.figures {
@@ -73,7 +79,11 @@ func (r *report) markdown(engines []*engine, now time.Time) string {
 		if base := own[f.what]; base > 0 && !ours(f.who) {
 			ratio = fmt.Sprintf("%.2f", f.value/base)
 		}
-		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", what, target, f.who, f.text, ratio)
+		met := ""
+		if ours(f.who) {
+			met = verdict(f, others[f.what])
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", what, target, f.who, f.text, ratio, met)
 	}
 	if len(r.notes) > 0 {
 		b.WriteString("\nLeft out:\n")
