@@ -98,10 +98,10 @@ func (m *Manager) Close() {
 	}
 }
 
-// spawn gives a supervisor for the directory, with our end of its handshake.
-func (m *Manager) spawn(dir string, netns *os.File) (*os.Process, *os.File, error) {
+// spawn gives a supervisor for the directory, with the namespaces that it shall find from descriptor 4 on, with our end of its handshake.
+func (m *Manager) spawn(dir string, spaces []*os.File) (*os.Process, *os.File, error) {
 	if proc, hand := m.spare.take(); hand != nil {
-		err := sendDir(hand, dir, netns)
+		err := sendDir(hand, dir, spaces)
 		if err == nil {
 			return proc, hand, nil
 		}
@@ -112,14 +112,18 @@ func (m *Manager) spawn(dir string, netns *os.File) (*os.Process, *os.File, erro
 			return nil, nil, errs.Wrap(err, "hand the supervisor its directory")
 		}
 	}
-	return m.execSupervisor(dir, netns)
+	return m.execSupervisor(dir, spaces)
 }
 
-// sendDir tells a waiting supervisor what it is for: the directory, ended by a zero byte, and the network namespace.
-func sendDir(hand *os.File, dir string, netns *os.File) error {
+// sendDir tells a waiting supervisor what it is for: the directory, ended by a zero byte, and the namespaces.
+func sendDir(hand *os.File, dir string, spaces []*os.File) error {
 	var rights []byte
-	if netns != nil {
-		rights = unix.UnixRights(int(netns.Fd()))
+	if len(spaces) > 0 {
+		fds := make([]int, len(spaces))
+		for i, f := range spaces {
+			fds[i] = int(f.Fd())
+		}
+		rights = unix.UnixRights(fds...)
 	}
 	raw, err := hand.SyscallConn()
 	if err != nil {

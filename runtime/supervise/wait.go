@@ -38,10 +38,11 @@ func show(argument, dir string) {
 	}
 }
 
-// receiveDir reads the message of task's sendDir; a network namespace that comes with it goes where one inherited would be.
+// receiveDir reads the message of task's sendDir; namespaces that come with it go where
+// inherited ones would be.
 func receiveDir() (string, error) {
 	var dir []byte
-	buf, oob := make([]byte, 4096+1), make([]byte, unix.CmsgSpace(4))
+	buf, oob := make([]byte, 4096+1), make([]byte, unix.CmsgSpace(2*4))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(handshakeFD, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		switch {
@@ -53,7 +54,7 @@ func receiveDir() (string, error) {
 			return "", io.EOF
 		}
 		if oobn > 0 {
-			if err := takeNamespace(oob[:oobn]); err != nil {
+			if err := takeNamespaces(oob[:oobn]); err != nil {
 				return "", err
 			}
 		}
@@ -67,7 +68,7 @@ func receiveDir() (string, error) {
 	return string(dir[:len(dir)-1]), nil
 }
 
-func takeNamespace(oob []byte) error {
+func takeNamespaces(oob []byte) error {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
 		return err
@@ -77,8 +78,8 @@ func takeNamespace(oob []byte) error {
 		if err != nil {
 			return err
 		}
-		for _, fd := range fds {
-			if err := unix.Dup3(fd, handshakeFD+1, unix.O_CLOEXEC); err != nil {
+		for i, fd := range fds {
+			if err := unix.Dup3(fd, handshakeFD+1+i, unix.O_CLOEXEC); err != nil {
 				return err
 			}
 			unix.Close(fd)
