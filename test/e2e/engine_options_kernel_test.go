@@ -240,7 +240,9 @@ func TestRestartOfOneThatIsRemovedAtItsEnd(t *testing.T) {
 	for range 2 {
 		w.Must(w.Docker("restart", "-t", "0", "brief"))
 	}
-	want(t, "what it wrote", w.Must(w.Docker("exec", "brief", "sh", "-c", "wc -l </written")), "3")
+	eventually(t, "three lines, one of each run", func() bool {
+		return w.Must(w.Docker("exec", "brief", "sh", "-c", "wc -l </written")) == "3"
+	})
 	w.Must(w.Docker("stop", "-t", "0", "brief"))
 	w.Must(w.Docker("run", "--rm", "--name", "brief", "toolbox", "true"))
 }
