@@ -21,6 +21,7 @@ import (
 	"github.com/shoalhq/shoal/api/server"
 	"github.com/shoalhq/shoal/engine"
 	"github.com/shoalhq/shoal/image"
+	"github.com/shoalhq/shoal/image/store"
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/plugin"
 	"github.com/shoalhq/shoal/lib/version"
@@ -133,7 +134,7 @@ func (n *Node) build(ctx context.Context) error {
 	n.bus = events.New(time.Now)
 	plugins := plugin.New(plugin.Config{Dirs: cfg.Plugins.Dirs, Call: time.Duration(cfg.Plugins.Timeout) * time.Second})
 	n.images = image.Open(image.Config{Root: filepath.Join(cfg.Daemon.DataRoot, "image"), Driver: imageDriver(cfg.Daemon.StorageDriver),
-		Events: n.bus.Publish, Log: n.log, Fetch: n.restoreContent})
+		Events: n.bus.Publish, Log: n.log, Fetch: n.restoreContent, Reclaim: func() store.Watermarks { return store.Watermarks(n.cfg.Load().Registry.Reclaim) }})
 	n.volumes = volume.Open(volume.Config{Root: filepath.Join(cfg.Daemon.DataRoot, "volumes"), Events: n.bus.Publish, Log: n.log, Plugins: plugins})
 	runtimePath, err := findRuntime()
 	if err != nil {

@@ -238,6 +238,7 @@ func (s *Store) Record(ctx context.Context, name string, target ocispec.Descript
 	if err != nil {
 		return "", err
 	}
+	defer s.reclaimLater()
 	defer s.changed()
 	err = b.update(ctx, func(ctx context.Context) error {
 		walk := images.SetChildrenMappedLabels(b.content, images.HandlerFunc(b.presentChildren), nil)

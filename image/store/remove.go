@@ -286,6 +286,10 @@ func (s *Store) disk(ctx context.Context, b *backend) (layers, blobs int64) {
 		blobs += i.Size
 		return nil
 	})
+	parts, _ := b.content.ListStatuses(ctx) // what was fetched of blobs that are not whole
+	for _, p := range parts {
+		blobs += p.Offset
+	}
 	return layers, blobs
 }
 

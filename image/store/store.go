@@ -36,7 +36,8 @@ type Config struct {
 	Clock  clock.Clock       // nil: the machine's
 	Log    *slog.Logger      // nil: nowhere
 	// Fetch brings a blob or manifest of the repository that the name is in, for what was damaged on disk; nil: nobody can.
-	Fetch func(ctx context.Context, name string, into content.Store, desc ocispec.Descriptor) error
+	Reclaim func() Watermarks // asked after each addition; nil: never
+	Fetch   func(ctx context.Context, name string, into content.Store, desc ocispec.Descriptor) error
 }
 
 // Store is an image store. It is safe for concurrent use.
@@ -60,6 +61,7 @@ type Store struct {
 
 // later is the work besides operations.
 type later struct {
+	reclaiming sync.Mutex
 	sweeping   sync.Mutex      // what is in the store is collected, or must not be
 	life       context.Context // ends with Close
 	end        context.CancelFunc

@@ -167,7 +167,12 @@ type Registry struct {
 	MaxConcurrentUploads   int
 	MaxDownloadAttempts    int
 	Server                 RegistryServer
+	Reclaim                Reclaim
 }
+
+// Reclaim says how full the disk may become, in percent, before unused images are removed by themselves, and how full it
+// may be afterwards. Zero: never.
+type Reclaim struct{ High, Low int }
 
 // RegistryServer is about the built-in registry.
 type RegistryServer struct {

@@ -64,6 +64,22 @@ func number(field func(*Config) *int) func(*Config, string) error {
 	}
 }
 
+// watermarks reads HIGH:LOW in percent; "" is off.
+func watermarks(c *Config, v string) error {
+	if v == "" {
+		c.Registry.Reclaim = Reclaim{}
+		return nil
+	}
+	high, low, ok := strings.Cut(v, ":")
+	h, err1 := strconv.Atoi(strings.TrimSuffix(high, "%"))
+	l, err2 := strconv.Atoi(strings.TrimSuffix(low, "%"))
+	if !ok || err1 != nil || err2 != nil || l < 1 || h > 99 || l > h {
+		return fmt.Errorf("want HIGH:LOW in percent of the disk, for example 85:70, got %q", v)
+	}
+	c.Registry.Reclaim = Reclaim{High: h, Low: l}
+	return nil
+}
+
 func texts(field func(*Config) *[]string) func(*Config, string) error {
 	return func(c *Config, v string) error { *field(c) = append(*field(c), v); return nil }
 }

@@ -74,6 +74,7 @@ var options = []option{
 	{flag: "max-concurrent-downloads", key: "max-concurrent-downloads", help: "Layers fetched at once by one pull", set: number(func(c *Config) *int { return &c.Registry.MaxConcurrentDownloads })},
 	{flag: "max-concurrent-uploads", key: "max-concurrent-uploads", help: "Layers sent at once by one push", set: number(func(c *Config) *int { return &c.Registry.MaxConcurrentUploads })},
 	{flag: "max-download-attempts", key: "max-download-attempts", help: "Attempts to fetch a layer", set: number(func(c *Config) *int { return &c.Registry.MaxDownloadAttempts })},
+	{flag: "storage-reclaim", key: "storage-reclaim", help: "HIGH:LOW, percent of the disk: above HIGH, images that no container uses are removed until LOW, never volumes; off unless given", set: watermarks},
 
 	{flag: "containerd", key: "containerd", help: "no containerd is needed"},
 	{flag: "containerd-namespace", key: "containerd-namespace", help: "no containerd is needed"},
