@@ -164,7 +164,8 @@ func cgroups() Cgroups {
 			for _, name := range strings.Fields(string(list)) {
 				c.Controllers[name] = true
 				if name == "memory" {
-					c.SwapLimit = existsAny(dir, "*/memory.swap.max")
+					// The files are in groups only, and only after somebody has passed the controller on to them.
+					c.SwapLimit = existsAny(dir, "*/memory.swap.max") || !existsAny(dir, "*/memory.max") && existsAny("/proc", "swaps")
 				}
 			}
 			anyDir = dir

@@ -79,11 +79,21 @@ func classic(d Dirs) (int, error) {
 	}
 	// Where it is mounted does not matter, since this namespace ends at once.
 	if err := unix.Mount("overlay", ".", "overlay", flags, data); err != nil {
-		return -1, fmt.Errorf("overlay of %d layers: %w (the kernel's log says more)", len(d.Lower), err)
+		return -1, fmt.Errorf("overlay of %d layers: %w", len(d.Lower), explain(d, err))
 	}
 	// By its full name: "." is still the directory below the mount.
 	fd, err := unix.OpenTree(unix.AT_FDCWD, parent, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC)
 	return fd, os.NewSyscallError("open_tree overlay", err)
+}
+
+// explain finds the directory that is not there, which mount(2) does not name.
+func explain(d Dirs, err error) error {
+	for _, dir := range append([]string{d.Upper, d.Work}, d.Lower...) {
+		if _, serr := os.Stat(dir); serr != nil && dir != "" {
+			return serr
+		}
+	}
+	return fmt.Errorf("%w (the kernel's log says more)", err)
 }
 
 func classicData(d Dirs, parent string) (string, error) {

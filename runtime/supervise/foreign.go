@@ -96,7 +96,7 @@ func (f *foreign) command(dir string, stdio [3]*os.File, args ...string) error {
 func runtimeEnv() []string {
 	return slices.DeleteFunc(os.Environ(), func(e string) bool {
 		name, _, _ := strings.Cut(e, "=")
-		return name == "GOGC" || name == "GOMEMLIMIT" || name == "GOMAXPROCS"
+		return name == "GOGC" || name == "GOMEMLIMIT" || name == "GOMAXPROCS" || name == "GODEBUG"
 	})
 }
 
