@@ -15,6 +15,8 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/shoalhq/shoal/api/client"
+	"github.com/shoalhq/shoal/api/types"
 	"github.com/shoalhq/shoal/cli/runflags"
 	"github.com/shoalhq/shoal/lib/errs"
 )
@@ -115,6 +117,10 @@ func (c *createFlags) create(ctx context.Context, a *App, req *runflags.Request)
 			return "", err
 		}
 	}
+	limited, err := readLimited(req.Limited)
+	if err != nil {
+		return "", err
+	}
 	res, err := api.ContainerCreate(ctx, o)
 	if errdefs.IsNotFound(err) && (c.pull == "missing" || c.pull == "") && namesImage(err) {
 		if !c.quiet {
@@ -128,6 +134,10 @@ func (c *createFlags) create(ctx context.Context, a *App, req *runflags.Request)
 	if err != nil {
 		return "", err
 	}
+	if err := limited.apply(ctx, api, res.ID); err != nil {
+		api.ContainerRemove(context.WithoutCancel(ctx), res.ID, moby.ContainerRemoveOptions{Force: true})
+		return "", err
+	}
 	if inject != nil {
 		if err := inject(res.ID); err != nil {
 			res.Warnings = append(res.Warnings, fmt.Sprintf("injecting docker config.json into container failed: %v", err))
@@ -135,6 +145,28 @@ func (c *createFlags) create(ctx context.Context, a *App, req *runflags.Request)
 	}
 	a.warnings(res.Warnings)
 	return res.ID, cid.write(res.ID)
+}
+
+// limitedPorts are published ports that only some may connect to, which the create request has no words for. They are
+// added before the container runs, so no port is open to all meanwhile.
+type limitedPorts types.PortChange
+
+func readLimited(flags []string) (l limitedPorts, err error) {
+	for _, s := range flags {
+		specs, err := readPublish(s, "--publish")
+		if err != nil {
+			return l, err
+		}
+		l.Add = append(l.Add, specs...)
+	}
+	return l, nil
+}
+
+func (l limitedPorts) apply(ctx context.Context, api *client.Client, id string) error {
+	if len(l.Add) == 0 {
+		return nil
+	}
+	return api.Call(ctx, "POST", "/shoal/containers/"+id+"/ports", types.PortChange(l), nil)
 }
 
 // namesImage tells the answer "no such image" from others of the same status, as for a network that does not exist:

@@ -156,8 +156,11 @@ func readPublish(s, flag string) (out []types.PortSpec, err error) {
 				v[key] = val
 			}
 		}
-		if s = v["published"] + ":" + v["target"] + "/" + v["protocol"]; v["host_ip"] != "" {
-			s = v["host_ip"] + ":" + s
+		s = v["published"] + ":" + v["target"] + "/" + v["protocol"]
+		if ip := v["host_ip"]; strings.Contains(ip, ":") {
+			s = "[" + strings.Trim(ip, "[]") + "]:" + s
+		} else if ip != "" {
+			s = ip + ":" + s
 		}
 	}
 	maps, err := nat.ParsePortSpec(s)

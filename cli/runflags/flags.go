@@ -37,6 +37,8 @@ type Request struct {
 	Config     *container.Config
 	HostConfig *container.HostConfig
 	Networking *network.NetworkingConfig
+	// Limited are values of --publish with from=, which the create request cannot carry.
+	Limited []string
 }
 
 func (f *Flags) parts() []part {

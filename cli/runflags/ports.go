@@ -18,7 +18,7 @@ type ports struct {
 
 func (p *ports) add(fs *pflag.FlagSet) {
 	p.publish, p.expose = opts.NewListOpts(nil), opts.NewListOpts(nil)
-	fs.VarP(&p.publish, "publish", "p", "Publish a container's port(s) to the host")
+	fs.VarP(&p.publish, "publish", "p", "Publish a container's port(s) to the host (published=8080,target=80,from=192.0.2.0/24 limits who may connect)")
 	fs.BoolVarP(&p.publishAll, "publish-all", "P", false, "Publish all exposed ports to random ports")
 	fs.Var(&p.expose, "expose", "Expose a port or a range of ports")
 }
@@ -27,6 +27,10 @@ func (p *ports) apply(_ *pflag.FlagSet, r *Request) error {
 	r.HostConfig.PublishAllPorts = p.publishAll
 	specs := make([]string, 0, p.publish.Len())
 	for _, s := range p.publish.GetSlice() {
+		if strings.Contains(s, "from=") {
+			r.Limited = append(r.Limited, s)
+			continue
+		}
 		spec, err := shortForm(s)
 		if err != nil {
 			return err
@@ -81,7 +85,19 @@ func shortForm(spec string) (string, error) {
 		if !ok || key == "" {
 			return "", invalid("invalid publish opts format (should be name=value but got '%s')", param)
 		}
-		v[key] = val
+		switch key {
+		case "published", "target", "protocol", "host_ip":
+			v[key] = val
+		case "mode", "app_protocol", "name": // of services; nothing here depends on them
+		default:
+			return "", invalid("--publish %s: unknown %q; there are published, target, protocol, host_ip and from", spec, key)
+		}
 	}
-	return v["published"] + ":" + v["target"] + "/" + v["protocol"], nil
+	short := v["published"] + ":" + v["target"] + "/" + v["protocol"]
+	if ip := v["host_ip"]; strings.Contains(ip, ":") {
+		short = "[" + strings.Trim(ip, "[]") + "]:" + short
+	} else if ip != "" {
+		short = ip + ":" + short
+	}
+	return short, nil
 }

@@ -36,6 +36,23 @@ func TestPortsOfRunningContainer(t *testing.T) {
 	if r := w.Shoal("update", "--publish-rm", "7:7", "web"); r.Code == 0 || !strings.Contains(r.Err, "does not publish") {
 		t.Errorf("not published: %d %s", r.Code, r.Err)
 	}
+	// The same when the container is made; a word that nobody knows is refused, not left out.
+	shoal("run", "-d", "--name", "few", "--hostname", "few", "-p", "published=8086,target=80,from="+outsideIP, "-p", "published=8087,target=80,from=203.0.113.0/24", "-p", "host_ip=127.0.0.1,published=8088,target=80", "whoami")
+	w.reaches(t, "for this source", false, hostIP+":8086", "few", outsideIP)
+	w.silent(t, "not for this source", false, hostIP+":8087")
+	w.silent(t, "the loopback only", false, hostIP+":8088")
+	w.reaches(t, "the loopback", true, "127.0.0.1:8088", "few")
+	for _, bad := range []string{"published=8085,target=80,form=192.0.2.0/24", "published=8085,target=80,from=nonsense", "published=8085,target=no,from=192.0.2.0/24"} {
+		if r := w.Shoal("run", "-d", "--name", "bad", "-p", bad, "whoami"); r.Code != 125 {
+			t.Errorf("%s: %d %s", bad, r.Code, r.Err)
+		} else {
+			t.Log(r.Err)
+		}
+	}
+	if r := w.Shoal("inspect", "bad"); r.Code == 0 {
+		t.Error("a container was made from a bad port")
+	}
+	shoal("rm", "-f", "few")
 	shoal("update", "--publish-add", "8083:80", "web")
 	w.KillDaemon()
 	w.reaches(t, "without the daemon", false, hostIP+":8083", "web")
