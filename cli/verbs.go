@@ -168,6 +168,8 @@ func systemVerbs() []verb {
 func contextVerbs() []verb {
 	return []verb{
 		{name: "create", short: "Create a context", make: contextCreateCommand},
+		{name: "export", short: "Export a context to a tar archive FILE or a tar stream on STDOUT", make: contextExportCommand},
+		{name: "import", short: "Import a context from a tar or zip file", make: contextImportCommand},
 		{name: "inspect", short: "Display detailed information on one or more contexts", make: contextInspectCommand},
 		{name: "ls", short: "List contexts", make: contextLsCommand, aliases: []string{"list"}},
 		{name: "rm", short: "Remove one or more contexts", make: contextRmCommand, aliases: []string{"remove"}},
