@@ -222,6 +222,8 @@ func ReadBundle(bundle string) (*specs.Spec, []byte, error) {
 	return s, data, err
 }
 
+func hostMounts(s *specs.Spec) bool { return spec.Namespace(s, specs.MountNamespace) == nil }
+
 func (c *creation) checkRoot() error {
 	root := absRoot(c.opts.Bundle, c.spec.Root.Path)
 	st, err := os.Stat(root)
@@ -262,9 +264,17 @@ func (c *creation) makeState() error {
 	}
 	c.record = &state.Record{ID: c.opts.ID, Bundle: c.opts.Bundle, Created: time.Now().UTC(), Owner: uint32(os.Geteuid()),
 		Rootless: c.opts.Rootless, Rootfs: c.spec.Root.Path, Cgroup: groups}
+	if hostMounts(c.spec) {
+		if c.record.HostMount, err = rootfs.MountID(c.spec.Root.Path); err != nil {
+			return err
+		}
+	}
 	if err := c.dir.Write(c.record); err != nil {
 		c.dir.Close()
 		return err
+	}
+	if c.record.HostMount != 0 {
+		c.undo.Add(func() { rootfs.DropHostMounts(c.record.Rootfs, c.record.HostMount) })
 	}
 	return failpoint.Hit("runtime/container/recorded")
 }
@@ -487,7 +497,7 @@ func (c *creation) initConfig(src *sources, gate *os.File, create uintptr) (*ini
 		Rootfs: rootfs.Config{Root: *s.Root, Overlay: overlay, Mounts: src.mounts, Devices: s.Linux.Devices, Masked: s.Linux.MaskedPaths,
 			Readonly: s.Linux.ReadonlyPaths, Propagation: s.Linux.RootfsPropagation, MountLabel: s.Linux.MountLabel,
 			Options: rootfs.Options{UserNamespace: spec.Namespace(s, specs.UserNamespace) != nil, CgroupNamespace: spec.Namespace(s, specs.CgroupNamespace) != nil,
-				NoPivot: c.opts.NoPivot}}}
+				NoPivot: c.opts.NoPivot, HostMounts: hostMounts(s)}}}
 	if src.root != 0 {
 		cfg.Rootfs.Tree, cfg.Rootfs.Overlay = src.root, nil
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/runtime/cgroup"
 	"github.com/shoalhq/shoal/runtime/hooks"
+	"github.com/shoalhq/shoal/runtime/rootfs"
 	"github.com/shoalhq/shoal/runtime/spec"
 	"github.com/shoalhq/shoal/runtime/state"
 )
@@ -357,6 +358,11 @@ func (h *held) remove() error {
 			return err
 		}
 		if err := m.Destroy(); err != nil {
+			return err
+		}
+	}
+	if h.record.HostMount != 0 {
+		if err := rootfs.DropHostMounts(h.record.Rootfs, h.record.HostMount); err != nil {
 			return err
 		}
 	}

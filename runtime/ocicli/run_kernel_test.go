@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -273,6 +274,27 @@ func TestKernelRunLeaksNoDescriptors(t *testing.T) {
 		cmd.ExtraFiles = []*os.File{f}
 		out, _ := cmd.Output()
 		b.is(string(out), want)
+	}
+}
+
+// Without a mount namespace everything is mounted below the root, and goes with the container.
+func TestKernelRunWithoutMountNamespace(t *testing.T) {
+	b := newBundle(t)
+	b.spec.Linux.Namespaces = slices.DeleteFunc(b.spec.Linux.Namespaces, func(n specs.LinuxNamespace) bool { return n.Type == specs.MountNamespace })
+	b.spec.Linux.RootfsPropagation = ""
+	own, err := os.Readlink("/proc/self/ns/mnt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := b.sh("readlink /proc/self/ns/mnt; cat /proc/mounts | grep -c ' /proc '; ls /")
+	b.contains(got, own)
+	if mounts, _ := os.ReadFile("/proc/self/mountinfo"); strings.Contains(string(mounts), b.dir) {
+		t.Errorf("mounts are left behind:\n%s", mounts)
+	}
+	b.spec.Mounts = append(b.spec.Mounts, specs.Mount{Destination: "/x", Type: "bind", Source: "/nosuch", Options: []string{"bind"}})
+	b.fails("/nosuch")
+	if mounts, _ := os.ReadFile("/proc/self/mountinfo"); strings.Contains(string(mounts), b.dir) {
+		t.Errorf("a create that failed leaves mounts:\n%s", mounts)
 	}
 }
 

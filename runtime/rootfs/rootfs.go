@@ -38,6 +38,7 @@ type Options struct {
 	CgroupNamespace bool
 	SharedPID       bool // the pid namespace is not the container's own
 	NoPivot         bool
+	HostMounts      bool // there is no mount namespace: what is mounted is mounted on the host, below the root
 }
 
 // Mount is one mount. Tree, when not 0, is the descriptor of the already detached source tree of a bind mount.
@@ -65,8 +66,10 @@ func Begin(cfg Config) (*Builder, error) {
 	if cfg.Propagation == "private" || cfg.Propagation == "rprivate" {
 		propagation = unix.MS_PRIVATE
 	}
-	if err := unix.Mount("", "/", "", propagation|unix.MS_REC, ""); err != nil {
-		return nil, fmt.Errorf("cut the mount namespace off from the host's: %w", err)
+	if !cfg.Options.HostMounts {
+		if err := unix.Mount("", "/", "", propagation|unix.MS_REC, ""); err != nil {
+			return nil, fmt.Errorf("cut the mount namespace off from the host's: %w", err)
+		}
 	}
 	tree, err := b.rootTree()
 	if err != nil {
@@ -153,6 +156,9 @@ func (b *Builder) Root() int { return b.root }
 
 // Pivot makes the root the root of this mount namespace, drops the host's mounts and goes to /.
 func (b *Builder) Pivot() error {
+	if b.cfg.Options.HostMounts {
+		return b.chroot()
+	}
 	if b.cfg.Options.NoPivot {
 		return b.moveRoot()
 	}
@@ -171,6 +177,34 @@ func (b *Builder) Pivot() error {
 		return fmt.Errorf("drop the host's mounts: %w", err)
 	}
 	return enterRoot()
+}
+
+// chroot is all that can be done in the host's mount namespace.
+func (b *Builder) chroot() error {
+	if err := unix.Fchdir(b.root); err != nil {
+		return fmt.Errorf("enter the root file system: %w", err)
+	}
+	if err := unix.Chroot("."); err != nil {
+		return fmt.Errorf("chroot to %s: %w", b.cfg.Root.Path, err)
+	}
+	return enterRoot()
+}
+
+// MountID is the mount that a path is on.
+func MountID(path string) (uint64, error) {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_MNT_ID, &st)
+	return st.Mnt_id, os.NewSyscallError("statx "+path, err)
+}
+
+// DropHostMounts takes away what a container without a mount namespace has mounted on the host: its root is one mount, with
+// all others below it. Where root is still on the mount that it was on before, it never came to that.
+func DropHostMounts(root string, before uint64) error {
+	now, err := MountID(root)
+	if err != nil || now == before {
+		return nil
+	}
+	return os.NewSyscallError("unmount "+root, unix.Unmount(root, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW))
 }
 
 func enterRoot() error {

@@ -72,7 +72,12 @@ var changes = []change{
 	{`type "what" is none of`, func(s *specs.Spec) { s.Linux.Namespaces[0].Type = "what" }},
 	{"type pid is there twice", func(s *specs.Spec) { s.Linux.Namespaces = append(s.Linux.Namespaces, s.Linux.Namespaces[0]) }},
 	{"is not absolute", func(s *specs.Spec) { s.Linux.Namespaces[0].Path = "proc/1/ns/pid" }},
-	{"a mount namespace is missing", func(s *specs.Spec) { s.Linux.Namespaces = s.Linux.Namespaces[:1] }},
+	{"needs a mount namespace", func(s *specs.Spec) {
+		s.Linux.Namespaces, s.Linux.RootfsPropagation = s.Linux.Namespaces[:1], "shared"
+	}},
+	{"a mount namespace is missing", func(s *specs.Spec) {
+		s.Linux.Namespaces, s.Annotations = s.Linux.Namespaces[:1], map[string]string{RootfsAnnotation: `{"lower":["/a"]}`}
+	}},
 	{"needs uidMappings", func(s *specs.Spec) {
 		s.Linux.Namespaces = append(s.Linux.Namespaces, specs.LinuxNamespace{Type: specs.UserNamespace})
 	}},

@@ -135,7 +135,7 @@ func checkMounts(s *specs.Spec) error {
 
 func checkNamespaces(s *specs.Spec) error {
 	if s.Linux == nil {
-		return bad("linux", "is missing; a Linux container needs at least a mount namespace")
+		return bad("linux", "is missing; a Linux container has namespaces, cgroups and mounts there")
 	}
 	seen := map[specs.LinuxNamespaceType]bool{}
 	for _, n := range s.Linux.Namespaces {
@@ -154,7 +154,15 @@ func checkNamespaces(s *specs.Spec) error {
 		seen[n.Type] = true
 	}
 	if !seen[specs.MountNamespace] {
-		return bad("linux.namespaces", "a mount namespace is missing; without one the container's mounts would be made on the host")
+		// The root is mounted on itself on the host, and goes with the container; everything else that would be there is refused.
+		switch {
+		case seen[specs.UserNamespace]:
+			return bad("linux.namespaces", "a user namespace needs a mount namespace: its root may mount nothing in the host's")
+		case s.Annotations[RootfsAnnotation] != "":
+			return bad("linux.namespaces", "a mount namespace is missing; the overlay would be mounted on the host")
+		case s.Linux.RootfsPropagation != "":
+			return bad("linux.rootfsPropagation", "%q needs a mount namespace: it would hold for the host's mounts", s.Linux.RootfsPropagation)
+		}
 	}
 	return nil
 }

@@ -29,17 +29,18 @@ const Version = 1
 
 // Record is state.json.
 type Record struct {
-	Version  int             `json:"version"`
-	ID       string          `json:"id"`
-	Bundle   string          `json:"bundle"`
-	Created  time.Time       `json:"created"`
-	Owner    uint32          `json:"owner"`              // uid that created it
-	Pid      int             `json:"pid,omitempty"`      // 0 until init exists
-	PidStart uint64          `json:"pidStart,omitempty"` // tells processes with the same pid apart
-	Rootless bool            `json:"rootless,omitempty"`
-	Started  bool            `json:"started,omitempty"` // the program was told to run
-	Cgroup   json.RawMessage `json:"cgroup,omitempty"`  // runtime/cgroup's State
-	Rootfs   string          `json:"rootfs,omitempty"`
+	Version   int             `json:"version"`
+	ID        string          `json:"id"`
+	Bundle    string          `json:"bundle"`
+	Created   time.Time       `json:"created"`
+	Owner     uint32          `json:"owner"`              // uid that created it
+	Pid       int             `json:"pid,omitempty"`      // 0 until init exists
+	PidStart  uint64          `json:"pidStart,omitempty"` // tells processes with the same pid apart
+	Rootless  bool            `json:"rootless,omitempty"`
+	Started   bool            `json:"started,omitempty"` // the program was told to run
+	Cgroup    json.RawMessage `json:"cgroup,omitempty"`  // runtime/cgroup's State
+	Rootfs    string          `json:"rootfs,omitempty"`
+	HostMount uint64          `json:"hostMount,omitempty"` // without a mount namespace: the host's mount that Rootfs was on before
 }
 
 const (
