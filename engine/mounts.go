@@ -214,6 +214,11 @@ func bindMode(mp *model.MountPoint, bind string) error {
 			}
 		case opt == "z", opt == "Z":
 			class = "label"
+		case strings.HasPrefix(opt, "idmap"):
+			class = "idmap"
+			if _, _, err := ocispec.MountIDMap(opt); err != nil {
+				return invalid("invalid volume specification: '%s': %w", bind, err)
+			}
 		case opt == "consistent", opt == "cached", opt == "delegated":
 			class = "consistency"
 		case opt == "nocopy":

@@ -80,11 +80,12 @@ func (v *Volumes) fillPlain(ctx context.Context, name string, lowers []string, p
 		return err
 	}
 	defer src.Close()
-	return v.fill(ctx, vol.Mountpoint, src)
+	return v.fill(ctx, vol, src)
 }
 
 // fill copies into a new directory beside the volume's and puts it in its place.
-func (v *Volumes) fill(ctx context.Context, data string, src *os.File) error {
+func (v *Volumes) fill(ctx context.Context, vol model.Volume, src *os.File) error {
+	data := vol.Mountpoint
 	fresh := filepath.Join(v.cfg.Root, halfMade+ids.New())
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return err
@@ -103,6 +104,9 @@ func (v *Volumes) fill(ctx context.Context, data string, src *os.File) error {
 		return err
 	}
 	if err := unix.Syncfs(int(dst.Fd())); err != nil {
+		return err
+	}
+	if err := own(fresh, vol.Options); err != nil { // what was asked for counts more than what the image has
 		return err
 	}
 	if err := projquota.Check(fresh); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/docker/go-units"
@@ -19,19 +20,18 @@ func checkOptions(options map[string]string) error {
 	for name, value := range options {
 		switch name {
 		case "type", "device", "o":
-		case "size":
-			if len(options) > 1 {
-				return errs.New(errs.Invalid, "option size=%s is for directories on this node's disk; for type=tmpfs use o=size=%s", value, value)
+		case "size", "uid", "gid", "mode":
+			if options["type"]+options["device"]+options["o"] != "" {
+				return errs.New(errs.Invalid, "option %s=%s is for directories on this node's disk; for type=tmpfs use o=%[1]s=%[2]s", name, value)
 			}
-			if n, err := units.RAMInBytes(value); err != nil || n <= 0 {
-				return errs.New(errs.Invalid, "option size=%s: want a size such as 500m or 10g", value)
+			if !validPlain(name, value) {
+				return errs.New(errs.Invalid, "option %s=%s: want size=500m, uid=1000, gid=1000 or mode=0770", name, value)
 			}
-			return nil
 		default:
-			return errs.New(errs.Invalid, "invalid option: %q; the local driver knows type, device, o and size", name)
+			return errs.New(errs.Invalid, "invalid option: %q; the local driver knows type, device, o, or else size, uid, gid and mode", name)
 		}
 	}
-	if len(options) == 0 {
+	if plain(model.Volume{Options: options}) {
 		return nil
 	}
 	if options["device"] == "" {
@@ -42,6 +42,38 @@ func checkOptions(options map[string]string) error {
 	}
 	if isBind(options) && !filepath.IsAbs(options["device"]) {
 		return errs.New(errs.Invalid, "device=%s: a bind wants an absolute path", options["device"])
+	}
+	return nil
+}
+
+// validPlain checks an option of a volume that is a directory of ours.
+func validPlain(name, value string) bool {
+	switch name {
+	case "size":
+		n, err := units.RAMInBytes(value)
+		return err == nil && n > 0
+	case "mode":
+		_, err := strconv.ParseUint(value, 8, 12)
+		return err == nil
+	}
+	n, err := strconv.ParseUint(value, 10, 32)
+	return err == nil && n < 1<<32-1
+}
+
+// own gives a volume's directory the owner and mode that its options name; the others stay.
+func own(dir string, options map[string]string) error {
+	id := func(name string) int {
+		n, err := strconv.ParseUint(options[name], 10, 32)
+		if err != nil {
+			return -1 // not named: stays
+		}
+		return int(n)
+	}
+	if err := os.Lchown(dir, id("uid"), id("gid")); err != nil {
+		return err
+	}
+	if mode, err := strconv.ParseUint(options["mode"], 8, 12); err == nil {
+		return unix.Chmod(dir, uint32(mode))
 	}
 	return nil
 }

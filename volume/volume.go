@@ -243,7 +243,7 @@ func (v *Volumes) prepare(want model.Volume) (model.Volume, error) {
 
 // plain says whether a volume is nothing but a directory of ours.
 func plain(vol model.Volume) bool {
-	return !foreign(vol) && (len(vol.Options) == 0 || vol.Options["size"] != "")
+	return !foreign(vol) && vol.Options["type"]+vol.Options["device"]+vol.Options["o"] == ""
 }
 
 // lock waits for the end of other operations on the volume, but not for ever: a plug-in or a server may hang.
@@ -287,6 +287,11 @@ func (v *Volumes) makeDir(dir string, vol model.Volume) error {
 		r.Driver, r.Scope = vol.Driver, vol.Scope
 	} else if err := os.Mkdir(filepath.Join(dir, dataDir), 0o755); err != nil {
 		return err
+	}
+	if plain(vol) {
+		if err := own(filepath.Join(dir, dataDir), vol.Options); err != nil {
+			return errs.Wrap(err, "options uid, gid and mode")
+		}
 	}
 	if size := vol.Options["size"]; size != "" && plain(vol) {
 		bytes, err := units.RAMInBytes(size)

@@ -84,6 +84,8 @@ func TestCreateRefuses(t *testing.T) {
 		{model.Volume{Name: "ok", Options: map[string]string{"device": "/x"}}, errs.Invalid, "type"},
 		{model.Volume{Name: "ok", Options: map[string]string{"type": "none", "o": "bind", "device": "x"}}, errs.Invalid, "absolute"},
 		{model.Volume{Name: "ok", Options: map[string]string{"size": "1x"}}, errs.Invalid, "500m"},
+		{model.Volume{Name: "ok", Options: map[string]string{"uid": "-1"}}, errs.Invalid, "uid=1000"},
+		{model.Volume{Name: "ok", Options: map[string]string{"mode": "9"}}, errs.Invalid, "mode=0770"},
 		{model.Volume{Name: "ok", Options: map[string]string{"size": "1g", "type": "tmpfs", "device": "tmpfs"}}, errs.Invalid, "o=size=1g"},
 		{model.Volume{Name: "tmp", Options: map[string]string{"type": "tmpfs", "device": "other"}}, errs.Conflict, "other options"},
 	} {

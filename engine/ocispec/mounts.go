@@ -135,9 +135,9 @@ func userMount(mp model.MountPoint, in MountInput) (specs.Mount, error) {
 		if in.Mapped { // what is in a volume belongs to the container's users, whatever ids they have on the host
 			opts = append(opts, "idmap")
 		}
-		return withSubpath(specs.Mount{Destination: mp.Destination, Type: "bind", Source: vm.Source, Options: opts}, mp), nil
+		return withIDMap(withSubpath(specs.Mount{Destination: mp.Destination, Type: "bind", Source: vm.Source, Options: opts}, mp), mp, in)
 	}
-	return specs.Mount{Destination: mp.Destination, Type: "bind", Source: mp.Source, Options: bindOptions(mp, in.Host)}, nil
+	return withIDMap(specs.Mount{Destination: mp.Destination, Type: "bind", Source: mp.Source, Options: bindOptions(mp, in.Host)}, mp, in)
 }
 
 // withSubpath narrows a mount to the part that was asked for; the runtime resolves it.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/shoalhq/shoal/test/world"
@@ -76,6 +77,38 @@ func TestVolumeBackup(t *testing.T) {
 		t.Errorf("a restore that failed left a volume: %s", names)
 	}
 	os.Remove(tar)
+}
+
+// The owner of volumes and the ids in mounts, by the docker command line.
+func TestVolumeOwner(t *testing.T) {
+	w := world.New(t)
+	run := func(args ...string) string {
+		return w.Must(w.Docker(append([]string{"run", "--rm", "--network", "none"}, args...)...))
+	}
+	stat := func(mount string) string { return run("--mount", mount, "toolbox", "stat", "-c", "%u:%g %a", "/etc") }
+	want(t, "a volume for a user", run("--mount", "type=volume,src=own,dst=/v,volume-opt=uid=1000,volume-opt=mode=0750", "toolbox", "stat", "-c", "%u:%g %a", "/v"), "1000:0 750")
+	want(t, "copied up, and owned", stat("type=volume,src=etc,dst=/etc,volume-opt=uid=1000,volume-opt=gid=2000,volume-opt=mode=0750"), "1000:2000 750")
+	dir := filepath.Join(w.Dir, "bound")
+	if err := os.Mkdir(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	os.Chmod(dir, 0o777)
+	r := w.Docker("run", "--rm", "--network", "none", "-u", "1000:1000", "-v", dir+":/d:idmap=uids=0-1000-1", "toolbox", "sh", "-c", "touch /d/f; stat -c %u:%g /d/f")
+	if strings.Contains(r.Err, "map its ids") {
+		t.Skip("this filesystem has no mapped mounts: ", r.Err)
+	}
+	want(t, "seen in the container", strings.TrimSpace(r.Out)+r.Err, "1000:1000")
+	st, err := os.Stat(dir + "/f")
+	if err != nil || st.Sys().(*syscall.Stat_t).Uid != 0 || st.Sys().(*syscall.Stat_t).Gid != 0 {
+		t.Errorf("on the host: %+v %v", st, err)
+	}
+	w.Must(w.Docker("run", "--rm", "-v", "ids:/d", "toolbox", "chown", "5:6", "/d"))
+	want(t, "a volume, two maps", run("-v", "ids:/d:ro,idmap=uids=0-100-1#5-105-1;gids=6-206-1", "toolbox", "stat", "-c", "%u:%g", "/d"), "105:206")
+	for _, bad := range []string{"idmap", "idmap=", "idmap=uids=1-2", "idmap=uids=0-0-0", "idmap=x=0-1-1", "idmap=uids=0-4294967295-2", "idmap=uids=0-1-1;uids=0-1-1"} {
+		if r := w.Docker("create", "-v", dir+":/d:"+bad, "toolbox"); r.Code == 0 || !strings.Contains(r.Err, "FILE-CONTAINER-COUNT") {
+			t.Errorf("%s: %+v", bad, r)
+		}
+	}
 }
 
 // A daemon that is killed while containers stand still for a backup resumes them, and one that is killed while a volume is
