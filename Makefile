@@ -4,6 +4,7 @@
 # make unit   the tests that need no root, in seconds
 # make kernel the tests that need root and a real kernel (PKG=./runtime/... RUN=TestName for a part)
 # make dev    a throw-away daemon in the foreground (its socket is printed)
+# make fuzz   run every fuzzer for FUZZTIME each (2s); ONLY=part-of-a-name chooses
 # make bench  measure against the other engines that are installed; writes docs/benchmarks.md
 
 SHELL       := /bin/bash
@@ -20,7 +21,7 @@ PKG         ?= ./...
 RUN         ?= .
 TIMEOUT     ?= 20m
 
-.PHONY: build images unit kernel test run stop dev bench vet fmt clean shoal shoald shoal-runtime
+.PHONY: fuzz build images unit kernel test run stop dev bench vet fmt clean shoal shoald shoal-runtime
 
 build: shoal-runtime shoal shoald
 
@@ -43,6 +44,9 @@ unit:
 
 kernel: build
 	SHOAL_BIN=$(BIN) $(GO) test -tags kernel -p 1 -count 1 -timeout $(TIMEOUT) -run '$(RUN)' $(PKG)
+
+fuzz:
+	@FUZZTIME=$(FUZZTIME) ONLY=$(ONLY) scripts/fuzz
 
 vet:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run gofmt -w on these"; exit 1; }
