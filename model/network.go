@@ -38,6 +38,7 @@ const (
 	OptBridgeDefault      = "com.docker.network.bridge.default_bridge"
 	OptBridgeGatewayMode4 = "com.docker.network.bridge.gateway_mode_ipv4"
 	OptBridgeGatewayMode6 = "com.docker.network.bridge.gateway_mode_ipv6"
+	OptBridgeInhibit4     = "com.docker.network.bridge.inhibit_ipv4" // the bridge gets no IPv4 address: the gateway is another machine
 	OptBridgeTrusted      = "com.docker.network.bridge.trusted_host_interfaces"
 	OptHostIPv4           = "com.docker.network.host_ipv4" // source address of what leaves the host, instead of masquerading
 	OptHostIPv6           = "com.docker.network.host_ipv6"

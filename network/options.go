@@ -14,6 +14,7 @@ import (
 // options are the driver options of a bridge network, read.
 type options struct {
 	icc, masq    bool
+	inhibit4     bool // the bridge has no IPv4 address
 	hostIP       netip.Addr
 	mtu          int
 	prefix       string // of the interfaces' names in containers
@@ -58,8 +59,10 @@ func bridgeOptions(spec *model.NetworkSpec) (options, error) {
 			o.snat4, err = netip.ParseAddr(v)
 		case model.OptHostIPv6:
 			o.snat6, err = netip.ParseAddr(v)
+		case model.OptBridgeInhibit4:
+			o.inhibit4, err = strconv.ParseBool(v)
 		case model.OptBridgeTrusted:
-			err = errs.New(errs.Unsupported, "this option is not known here yet")
+			err = errs.New(errs.Unsupported, "opening a network to single links of the host is not offered; allow ranges instead (--publish-add with from=), or use the gateway mode routed")
 		default:
 			o.unknown = append(o.unknown, key)
 		}
@@ -195,6 +198,9 @@ func (s *state) bridge() plan.Bridge {
 	b.MAC = model.MAC{0x02, 0x42}
 	copy(b.MAC[2:], s.ID) // digits of a random ID are random enough
 	for _, p := range s.pools {
+		if s.opts.inhibit4 && p.Subnet.Addr().Is4() {
+			continue
+		}
 		if p.Gateway.IsValid() && !p.foreignGateway && s.opts.gateway(p.Gateway.Is6()) != gatewayIsolated {
 			b.Addresses = append(b.Addresses, netip.PrefixFrom(p.Gateway, p.Subnet.Bits()))
 		}

@@ -70,6 +70,7 @@ func TestNetworkLeaks(t *testing.T) {
 			w.KillDaemon()
 			<-waits
 			w.StartDaemon()
+			w.removeAll(t, "small") // what was cut off, or the pools and ports run out
 			alive.Unlock()
 			kills++
 			continue
@@ -77,8 +78,8 @@ func TestNetworkLeaks(t *testing.T) {
 		break
 	}
 	t.Logf("%d rounds, %d of them with a container that ran, %d kills", *leakRounds, started.Load(), kills)
-	if started.Load() == 0 {
-		t.Error("no container ever ran")
+	if started.Load() < int64(*leakRounds-6*kills) {
+		t.Error("too few containers ran: something is in the way")
 	}
 	w.removeAll(t, "small")
 	var left []string

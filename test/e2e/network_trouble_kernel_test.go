@@ -53,6 +53,7 @@ func TestNetworkTrouble(t *testing.T) {
 		{"network create -o com.docker.network.driver.mtu=20 --subnet 10.9.0.0/24 b", "68 to 65535"},
 		{"network create -o com.docker.network.bridge.name=name-that-is-too-long --subnet 10.9.0.0/24 b", "at most 15"},
 		{"network create -o com.docker.network.bridge.name=up0 --subnet 10.9.0.0/24 b", "not a bridge"},
+		{"network create -o com.docker.network.bridge.trusted_host_interfaces=up0 --subnet 10.9.0.0/24 b", "gateway mode routed"},
 		{"network create -o com.docker.network.bridge.gateway_mode_ipv4=odd --subnet 10.9.0.0/24 b", "nat, nat-unprotected, routed or isolated"},
 		{"network create -o com.docker.network.bridge.gateway_mode_ipv4=isolated --subnet 10.9.0.0/24 b", "add --internal"},
 		{"network create -d macvlan -o parent=nosuch0 --subnet 10.9.0.0/24 b", "nosuch0"},
@@ -120,6 +121,20 @@ func TestEndpointOptions(t *testing.T) {
 	// SCTP: the packet filter carries it.
 	w.docker("run", "-d", "--name", "sctp", "-p", "7000:7000/sctp", "toolbox", "sleep", "1000")
 	wantIn(t, "SCTP", w.Must(w.Shoal("ports", "sctp")), "7000", "sctp")
+	w.docker("network", "create", "--subnet", "10.5.0.0/24", "-o", "com.docker.network.bridge.inhibit_ipv4=true", "-o", "com.docker.network.bridge.name=br-bare", "bare")
+	w.docker("run", "-d", "--name", "bare1", "--network", "bare", "toolbox", "sleep", "1000")
+	w.InNet(func() {
+		l, err := netlink.LinkByName("br-bare")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if as, _ := netlink.AddrList(l, netlink.FAMILY_V4); len(as) > 0 {
+			t.Errorf("a bridge that shall have no address has %v", as)
+		}
+	})
+	wantIn(t, "among themselves", w.docker("run", "--rm", "--network", "bare", "toolbox", "ping", "-c", "1", "-w", "2", "bare1"), "10.5.0.2")
+	w.docker("rm", "-f", "bare1")
+	w.docker("network", "rm", "bare")
 	// Lists and prune.
 	for filter, names := range map[string]string{"driver=bridge": "a b bridge six", "name=si": "six", "type=builtin": "bridge host none", "dangling=true": "", "dangling=false": "a b bridge host none six", "scope=swarm": ""} {
 		want(t, filter, strings.Join(strings.Fields(w.docker("network", "ls", "--filter", filter, "--format", "{{.Name}}")), " "), names)
