@@ -68,11 +68,16 @@ func (v *Volumes) fillPlain(ctx context.Context, name string, lowers []string, p
 		return err
 	}
 	defer unlock()
-	vol, err := v.get(name)
+	v.mu.Lock()
+	e, err := v.entry(name)
+	running := err == nil && len(e.mounted) > 0
+	v.mu.Unlock()
 	if err != nil {
 		return err
 	}
-	if empty, err := isEmpty(vol.Mountpoint); err != nil || !empty {
+	vol := e.volume
+	empty, err := isEmpty(vol.Mountpoint)
+	if err != nil || !empty && !halfFilled(vol.Mountpoint) {
 		return err
 	}
 	src, err := openImage(lowers, path)
@@ -80,7 +85,29 @@ func (v *Volumes) fillPlain(ctx context.Context, name string, lowers []string, p
 		return err
 	}
 	defer src.Close()
-	return v.fill(ctx, vol, src)
+	if empty && !running {
+		return v.fill(ctx, vol, src)
+	}
+	// Containers that run with it have this directory, and another in its place would not be theirs.
+	dst, err := os.Open(vol.Mountpoint)
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	if err := fillInPlace(ctx, dst, src); err != nil {
+		return err
+	}
+	return own(vol.Mountpoint, vol.Options)
+}
+
+// halfFilled says whether a crash cut off filling in place.
+func halfFilled(dir string) bool {
+	for _, name := range []string{partMade, wholeMade} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // fill copies into a new directory beside the volume's and puts it in its place.

@@ -5,6 +5,7 @@ package volume
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -135,6 +136,24 @@ func TestFillInPlace(t *testing.T) {
 	if _, err := os.Stat(second + "/a"); err == nil {
 		t.Fatal("filled twice")
 	}
+}
+
+// TestFillWhileRunning: a container that runs with an empty volume sees what another's image puts there.
+func TestFillWhileRunning(t *testing.T) {
+	v := open(t, t.TempDir())
+	ctx := t.Context()
+	vol := make1(t, v, model.Volume{Name: "data"})
+	must(t, errOf(v.Mount(ctx, "data", "c1")))
+	seen, err := os.Open(vol.Mountpoint) // as the container has it
+	must(t, err)
+	defer seen.Close()
+	must(t, v.Fill(ctx, "data", layers(t), "/data"))
+	if names, err := seen.Readdirnames(-1); err != nil || !slices.Contains(names, "new") {
+		t.Fatal("the running container has lost the volume:", names, err)
+	}
+	must(t, os.WriteFile(vol.Mountpoint+"/by-the-other", nil, 0o600))
+	var st unix.Stat_t
+	must(t, unix.Fstatat(int(seen.Fd()), "by-the-other", &st, 0))
 }
 
 func TestSharedFilesystem(t *testing.T) {

@@ -95,7 +95,7 @@ func Join(dir, other string) error {
 	return assign(dir, id)
 }
 
-// Project is the ID that a directory gives to what is made in it; 0 for none.
+// Project is the ID from here that a directory gives to what is made in it; 0 for none.
 func Project(dir string) (uint32, error) {
 	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -106,8 +106,14 @@ func Project(dir string) (uint32, error) {
 	if err := ioctl(fd, fsGetXattr, unsafe.Pointer(&a)); err != nil || a.flags&projectInherit == 0 {
 		return 0, nil // a filesystem without projects, or none here
 	}
+	if a.project < ownIDs || a.project >= 2*ownIDs {
+		return 0, nil // the administrator's, of a directory above
+	}
 	return a.project, nil
 }
+
+// ownIDs is the first of the IDs that are given here, up to twice as many.
+const ownIDs = 1 << 30
 
 // Check says whether a directory's project has more than its limit: ext4 lets processes with CAP_SYS_RESOURCE pass it.
 func Check(dir string) error {
@@ -166,7 +172,7 @@ func kernelOld() bool {
 // free finds an ID that nothing uses, away from the small numbers of /etc/projid and of other engines.
 func free(fd int) (uint32, error) {
 	for range 100 {
-		id := 1<<30 + rand.Uint32N(1<<30)
+		id := ownIDs + rand.Uint32N(ownIDs)
 		var q quota
 		err := quotactl(fd, getQuota, id, unsafe.Pointer(&q))
 		if err == unix.ENOENT || err == unix.ESRCH || err == nil && q.hard == 0 && q.soft == 0 && q.space == 0 && q.files == 0 {
