@@ -112,7 +112,7 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 	v1 := h.cgroupVersion == "1"
 	info := system.Info{
 		ID: a.id, Name: a.hostname, Driver: a.driver(ctx), Images: a.images(ctx), Labels: append([]string{}, c.Daemon.Labels...),
-		Plugins:     system.PluginsInfo{Volume: a.drivers(), Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: a.logs},
+		Plugins:     system.PluginsInfo{Volume: a.drivers(), Network: []string{"bridge", "host", "ipvlan", "macvlan", "null"}, Log: a.logs, Authorization: c.API.Guard.AuthzPlugins},
 		MemoryLimit: h.controllers["memory"], SwapLimit: !v1 || exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes"),
 		CPUCfsPeriod: h.controllers["cpu"], CPUCfsQuota: h.controllers["cpu"], CPUShares: h.controllers["cpu"], CPUSet: h.controllers["cpuset"],
 		PidsLimit: h.controllers["pids"], OomKillDisable: v1 && h.controllers["memory"],
