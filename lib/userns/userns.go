@@ -17,8 +17,9 @@ import (
 func New(uids, gids []syscall.SysProcIDMap, flags uintptr, names ...string) (files []*os.File, err error) {
 	runtime.LockOSThread() // the tracer is a thread
 	defer runtime.UnlockOSThread()
-	child, err := os.StartProcess("/proc/self/exe", []string{"shoal-mappings"}, &os.ProcAttr{Sys: &syscall.SysProcAttr{
-		Cloneflags: unix.CLONE_NEWUSER | flags, UidMappings: uids, GidMappings: gids, GidMappingsEnableSetgroups: true, Ptrace: true}})
+	// Should this process be killed meanwhile, the child must neither go on nor, if it does, begin to serve.
+	child, err := os.StartProcess("/proc/self/exe", []string{"shoal-mappings", "--version"}, &os.ProcAttr{Sys: &syscall.SysProcAttr{
+		Pdeathsig: unix.SIGKILL, Cloneflags: unix.CLONE_NEWUSER | flags, UidMappings: uids, GidMappings: gids, GidMappingsEnableSetgroups: true, Ptrace: true}})
 	if err != nil {
 		return nil, fmt.Errorf("make a user namespace with the mappings: %w", err)
 	}
