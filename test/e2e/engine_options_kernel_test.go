@@ -238,12 +238,17 @@ func TestLogDrivers(t *testing.T) {
 func TestRestartOfOneThatIsRemovedAtItsEnd(t *testing.T) {
 	w := world.New(t)
 	w.Must(w.Docker("run", "-d", "--rm", "--name", "brief", "toolbox", "sh", "-c", "echo line >>/written; exec sleep 1000"))
-	for range 2 {
-		w.Must(w.Docker("restart", "-t", "0", "brief"))
+	lines := func(want string) {
+		t.Helper()
+		eventually(t, "a line of each run: "+want, func() bool {
+			return strings.TrimSpace(w.Docker("exec", "brief", "sh", "-c", "wc -l </written").Out) == want
+		})
 	}
-	eventually(t, "three lines, one of each run", func() bool {
-		return w.Must(w.Docker("exec", "brief", "sh", "-c", "wc -l </written")) == "3"
-	})
+	lines("1")
+	for _, n := range []string{"2", "3"} {
+		w.Must(w.Docker("restart", "-t", "0", "brief"))
+		lines(n)
+	}
 	w.Must(w.Docker("stop", "-t", "0", "brief"))
 	w.Must(w.Docker("run", "--rm", "--name", "brief", "toolbox", "true"))
 }
