@@ -15,7 +15,8 @@ import (
 
 // Check compares the files of dir, which Apply made of the archive r, with the archive: type, content, targets of links.
 // It returns what is wrong by entry name; Apply of these alone (Options.Only) puts them right. Owners, modes and times are not compared: what
-// a power cut takes is content. Nothing of dir is executed, opened for writing or followed out of it.
+// a power cut takes is content. Of an archive that writes through its own symbolic links, which none of a real tree does,
+// nothing is said. Nothing of dir is executed, opened for writing or followed out of it.
 func Check(ctx context.Context, dir string, r io.Reader) (map[string]string, error) {
 	root, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -41,9 +42,12 @@ func Check(ctx context.Context, dir string, r io.Reader) (map[string]string, err
 		}
 	}
 	for name, target := range c.links {
-		if c.bad[name] != "" && c.seen[target] > 1 {
+		if c.seen[target] > 1 {
 			delete(c.bad, name) // which of the files of that name it meant cannot be told any more
 		}
+	}
+	if c.strange {
+		return nil, nil
 	}
 	return c.bad, nil
 }
@@ -52,8 +56,10 @@ type checker struct {
 	root  int
 	bad   map[string]string
 	links map[string]string // hard links and what they point to
-	seen  map[string]int
-	buf   []byte
+	seen  map[string]int    // how often a name was written
+
+	strange bool // the archive writes through its own links: what is where in the end cannot be told
+	buf     []byte
 }
 
 func entryName(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
@@ -63,20 +69,41 @@ func (c *checker) entry(h *tar.Header, body io.Reader) error {
 	if name == "" || h.Typeflag == tar.TypeXGlobalHeader || strings.HasPrefix(path.Base(name), whiteoutPrefix) {
 		return nil
 	}
+	if !c.real(name) {
+		c.strange = true
+	}
+	if c.strange {
+		return nil
+	}
 	c.seen[name]++
 	delete(c.bad, name) // the last entry of a name counts
-	if h.Typeflag != tar.TypeDir && c.seen[name] > 1 {
+	delete(c.links, name)
+	if h.Typeflag != tar.TypeDir && c.root >= 0 { // whatever was below is gone
 		for other := range c.bad {
 			if strings.HasPrefix(other, name+"/") {
 				delete(c.bad, other)
 			}
 		}
 	}
-	problem, err := c.compare(name, h, body)
-	if problem != "" {
-		c.bad[name] = problem
+	what, err := c.compare(name, h, body)
+	if what != "" {
+		c.bad[name] = what
 	}
 	return err
+}
+
+// real says whether the directory of an entry is reached without symbolic links, as in the archive of any real tree; one
+// that is missing is.
+func (c *checker) real(name string) bool {
+	dir := path.Dir(name)
+	if dir == "." || c.root < 0 {
+		return true
+	}
+	fd, err := unix.Openat2(c.root, dir, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS})
+	if err == nil {
+		unix.Close(fd)
+	}
+	return err == nil || errors.Is(err, unix.ENOENT)
 }
 
 // open opens an entry as it is, without following it.
@@ -102,8 +129,8 @@ func (c *checker) compare(name string, h *tar.Header, body io.Reader) (string, e
 	switch h.Typeflag {
 	case tar.TypeLink:
 		target := entryName(h.Linkname)
-		c.links[name] = target
 		if c.bad[target] != "" {
+			c.links[name] = target
 			return "is a hard link to " + target, nil
 		}
 	case tar.TypeSymlink:
