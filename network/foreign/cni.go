@@ -28,7 +28,7 @@ type CNI struct {
 	Each time.Duration // that one plug-in may take; 0: 30 s
 }
 
-// OptCNIConfig is the option that names a network's configuration: a file, or a network of the configuration directory;
+// OptCNIConfig is the option that names a network's configuration: a network, or a file, of the configuration directory;
 // without it, it is the one with the network's own name.
 const OptCNIConfig = "config"
 
@@ -84,6 +84,10 @@ func (c *CNI) load(n model.Network) (cniList, error) {
 		ref = n.Name
 	}
 	if filepath.IsAbs(ref) {
+		// What a configuration says is done as root on the host; a client with less than all rights may not bring its own.
+		if filepath.Dir(filepath.Clean(ref)) != filepath.Clean(c.conf()) {
+			return cniList{}, errs.New(errs.Forbidden, "CNI configuration %s is not in %s; put it there, or start the daemon with --cni-conf-dir", ref, c.conf())
+		}
 		return readCNI(ref)
 	}
 	files, err := os.ReadDir(c.conf())
@@ -104,7 +108,7 @@ func (c *CNI) load(n model.Network) (cniList, error) {
 		broken = errors.Join(broken, err)
 	}
 	seen = slices.DeleteFunc(seen, func(s string) bool { return s == "" })
-	err = errs.New(errs.NotFound, "there is no CNI configuration of a network %q in %s (there is: %s); put one there, or name its file by -o %s=/PATH", ref, c.conf(), strings.Join(seen, ", "), OptCNIConfig)
+	err = errs.New(errs.NotFound, "there is no CNI configuration of a network %q in %s (there is: %s); put one there, or name another of them by -o %s=NAME", ref, c.conf(), strings.Join(seen, ", "), OptCNIConfig)
 	if broken != nil {
 		err = errs.New(errs.NotFound, "%w; files that cannot be used: %w", err, broken)
 	}
