@@ -5,65 +5,95 @@ import (
 	"io"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/failpoint"
+	"github.com/shoalhq/shoal/lib/ids"
+	"github.com/shoalhq/shoal/lib/undo"
 	"github.com/shoalhq/shoal/model"
 )
 
-// rootView is how a container's files are seen now.
-func (e *Engine) rootView(ctx context.Context, en *entry) (RootView, error) {
+// rootView is how a container's files are seen now. The volumes of one that does not run are mounted for it, until release.
+func (e *Engine) rootView(ctx context.Context, en *entry) (v RootView, release func(), err error) {
 	c := en.get()
 	if c.State.Status == model.StatusRemoving || c.State.Status == model.StatusDead {
-		return RootView{}, errs.New(errs.Conflict, "container %s is being removed", c.Name)
+		return v, nil, errs.New(errs.Conflict, "container %s is being removed", c.Name)
 	}
-	dirs, err := e.overlay(ctx, c)
-	if err != nil {
-		return RootView{}, err
+	var u undo.Stack
+	defer u.Run()
+	if v.Dirs, err = e.overlay(ctx, c); err != nil {
+		return v, nil, err
 	}
-	v := RootView{Dirs: dirs}
 	if t := en.running(); t != nil {
 		v.Pid = t.Info().Pid
-		return v, nil
+		return v, func() {}, nil
 	}
+	holder := "copy-" + ids.Short(ids.New())
 	for _, mp := range c.Mounts {
-		if mp.Type == "bind" || mp.Type == "volume" && mp.Source != "" {
-			v.Mounts = append(v.Mounts, mp)
+		switch mp.Type {
+		case "volume":
+			vm, err := e.ports.Volumes.Mount(ctx, mp.Name, holder)
+			if err != nil {
+				return v, nil, errs.Wrap(err, "mount volume %q on %s", mp.Name, mp.Destination)
+			}
+			u.Add(func() { e.ports.Volumes.Unmount(context.WithoutCancel(ctx), mp.Name, holder) })
+			mp.Source = vm.Source
+		case "bind":
+		default:
+			continue
 		}
+		v.Mounts = append(v.Mounts, mp)
 	}
-	return v, nil
+	held := u
+	u.Release()
+	return v, held.Run, nil
 }
 
 // StatPath describes a path in a container.
 func (e *Engine) StatPath(ctx context.Context, ref, name string) (model.PathStat, error) {
-	en, v, err := e.viewOf(ctx, ref)
+	en, v, release, err := e.viewOf(ctx, ref)
 	if err != nil {
 		return model.PathStat{}, err
 	}
+	defer release()
 	st, err := e.ports.RootFS.Stat(ctx, v, rooted(name))
 	return st, e.pathError(err, en, name)
 }
 
 // CopyFrom gives a path of a container as a tar archive whose top is the path's base name.
 func (e *Engine) CopyFrom(ctx context.Context, ref, name string) (io.ReadCloser, model.PathStat, error) {
-	en, v, err := e.viewOf(ctx, ref)
+	en, v, release, err := e.viewOf(ctx, ref)
 	if err != nil {
 		return nil, model.PathStat{}, err
 	}
 	r, st, err := e.ports.RootFS.CopyFrom(ctx, v, rooted(name))
 	if err != nil {
+		release()
 		return nil, st, e.pathError(err, en, name)
 	}
 	e.publish(en.get(), "archive-path", nil)
-	return r, st, nil
+	return &heldReader{r, sync.OnceFunc(release)}, st, nil
+}
+
+// heldReader gives back what the reading needs when it is closed.
+type heldReader struct {
+	io.ReadCloser
+	release func()
+}
+
+func (h *heldReader) Close() error {
+	defer h.release()
+	return h.ReadCloser.Close()
 }
 
 // CopyTo unpacks a tar archive into a directory of a container.
 func (e *Engine) CopyTo(ctx context.Context, ref, name string, archive io.Reader, noOverwriteDirNonDir, copyUIDGID bool) error {
-	en, v, err := e.viewOf(ctx, ref)
+	en, v, release, err := e.viewOf(ctx, ref)
 	if err != nil {
 		return err
 	}
+	defer release()
 	c := en.get()
 	opts := CopyToOptions{NoOverwriteDirNonDir: noOverwriteDirNonDir, CopyUIDGID: copyUIDGID}
 	if c.Spec.Storage.ReadonlyRootfs {
@@ -98,13 +128,11 @@ func rooted(name string) string {
 	return name
 }
 
-func (e *Engine) viewOf(ctx context.Context, ref string) (*entry, RootView, error) {
-	en, err := e.find(ref)
-	if err != nil {
-		return nil, RootView{}, err
+func (e *Engine) viewOf(ctx context.Context, ref string) (en *entry, v RootView, release func(), err error) {
+	if en, err = e.find(ref); err == nil {
+		v, release, err = e.rootView(ctx, en)
 	}
-	v, err := e.rootView(ctx, en)
-	return en, v, err
+	return en, v, release, err
 }
 
 // pathError puts Docker's words round what went wrong with a path.

@@ -50,6 +50,8 @@ func TestVolumePlugin(t *testing.T) {
 		t.Errorf("the reason: %q", e)
 	}
 	ext.Revive(t)
+	w.Must(w.Docker("cp", "user:/etc/kept", w.Dir+"/kept")) // of a container that does not run
+	eventually(t, "given back after cp", func() bool { return !strings.Contains(strings.Join(ext.Mounts("data"), " "), "copy-") })
 	w.Must(w.Docker("start", "user"))
 	w.Must(w.Docker("rm", "-f", "user"))
 	eventually(t, "given back", func() bool { return len(ext.Mounts("data")) == 0 })
