@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/mount"
@@ -22,6 +24,7 @@ import (
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/failpoint"
@@ -202,13 +205,24 @@ func (e *executor) spec(ctx context.Context, s *step, mounts []buildexec.Mount, 
 	}
 	dir := e.dir(s.id)
 	spec, cleanup, err := oci.GenerateSpec(ctx, meta, mounts, s.id, filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "hosts"), stepNetwork{ns},
-		e.cfg.CgroupParent, oci.ProcessSandbox, nil, "", false, "", nil, opts...)
+		"", oci.ProcessSandbox, nil, "", false, "", nil, opts...)
 	if err != nil {
 		return nil, nil, err
 	}
 	spec.Root.Path = s.rootfs
+	spec.Linux.CgroupsPath = e.cgroup(s.id, meta.CgroupParent)
 	spec.Process.Terminal = meta.Tty
 	return spec, cleanup, nil
+}
+
+// cgroup is beside those of containers.
+func (e *executor) cgroup(id, parent string) string {
+	for _, p := range []string{parent, e.cfg.CgroupParent} {
+		if p != "" {
+			return filepath.Join("/", p, id)
+		}
+	}
+	return filepath.Join("/shoal", id)
 }
 
 // makeCwd makes the working directory where the image has none, inside the root filesystem whatever its links say.
@@ -226,17 +240,17 @@ func makeCwd(rootfs, cwd string, uid, gid int) error {
 // run starts the runtime in the foreground and waits for it. It returns the program's exit code.
 func (e *executor) run(ctx context.Context, s *step, p buildexec.ProcessInfo, begun func()) (int, error) {
 	dir := e.dir(s.id)
-	pidFile := filepath.Join(dir, "pid")
-	args := []string{"run", "--bundle", dir, "--pid-file", pidFile, s.id}
-	code, err := e.command(ctx, s, filepath.Join(dir, "log"), args, p, begun)
-	if err := failpoint.Hit("build/step/ran"); err != nil {
-		return code, err
+	args := []string{"run", "--bundle", dir, s.id}
+	code, err := e.command(ctx, filepath.Join(dir, "log"), args, p, begun, func() { e.kill(s) })
+	if ferr := failpoint.Hit("build/step/ran"); ferr != nil {
+		return code, ferr
 	}
 	return code, err
 }
 
-// command runs the runtime with the streams of the process. When ctx ends, the step is killed.
-func (e *executor) command(ctx context.Context, s *step, log string, args []string, p buildexec.ProcessInfo, begun func()) (int, error) {
+// command runs the runtime with the streams of the process. When ctx ends, kill ends what the runtime has started. It is
+// called once more when the runtime is gone, since the first call may have come before there was anything.
+func (e *executor) command(ctx context.Context, log string, args []string, p buildexec.ProcessInfo, begun, kill func()) (int, error) {
 	c := exec.Command(e.cfg.Runtime, append([]string{"--root", e.stateRoot(), "--log", log, "--log-format", "json"}, args...)...)
 	c.Env = []string{"PATH=" + os.Getenv("PATH"), "GOMAXPROCS=2"}
 	streams, err := connect(c, p)
@@ -254,12 +268,15 @@ func (e *executor) command(ctx context.Context, s *step, log string, args []stri
 	begun()
 	done := make(chan struct{})
 	go streams.serve(c.Process, p, done)
-	stop := context.AfterFunc(ctx, func() { e.kill(s) })
+	stop := context.AfterFunc(ctx, func() {
+		c.Process.Kill() // first: it must not start what is being ended
+		kill()
+	})
 	err = c.Wait()
 	close(done)
 	killed := !stop()
 	if killed {
-		e.kill(s) // the first may have come before the container was there
+		kill()
 	}
 	var exit *exec.ExitError
 	switch {
@@ -274,7 +291,7 @@ func (e *executor) command(ctx context.Context, s *step, log string, args []stri
 		return 0, errs.New(errs.Internal, "run build step: %s", reason)
 	}
 	if exit.ExitCode() < 0 { // the runtime itself was killed
-		e.kill(s)
+		kill()
 		return 0, errs.New(errs.Internal, "the runtime of a build step was ended: %s", exit)
 	}
 	return exit.ExitCode(), nil
@@ -283,9 +300,22 @@ func (e *executor) command(ctx context.Context, s *step, log string, args []stri
 // stateRoot is where the runtime keeps its containers.
 func (e *executor) stateRoot() string { return filepath.Join(e.cfg.ExecRoot, runtimeDir) }
 
+// killPid ends the process that a file names. One that is not there, or ended already, is no error.
+func killPid(file string) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return
+	}
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid > 0 {
+		unix.Kill(pid, unix.SIGKILL)
+	}
+}
+
 // kill ends all of a step's processes.
 func (e *executor) kill(s *step) {
-	killStep(e.cfg, s.id)
+	if err := killStep(e.cfg, s.id); err != nil {
+		e.cfg.Log.Warn("a build step does not end", "reason", err)
+	}
 }
 
 // runtimeFailure is the last error that the runtime wrote to its log; "" when it ran the program.
@@ -363,6 +393,7 @@ func (e *executor) Exec(ctx context.Context, id string, p buildexec.ProcessInfo)
 	}
 	defer os.Remove(name)
 	defer os.Remove(name + ".log")
-	code, err := e.command(ctx, s, name+".log", []string{"exec", "--process", name, id}, p, func() {})
+	defer os.Remove(name + ".pid")
+	code, err := e.command(ctx, name+".log", []string{"exec", "--process", name, "--pid-file", name + ".pid", id}, p, func() {}, func() { killPid(name + ".pid") })
 	return exitError(ctx, code, err, p.Meta.ValidExitCodes)
 }
