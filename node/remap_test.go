@@ -13,7 +13,7 @@ import (
 func TestSubordinate(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "subuid")
 	for text, want := range map[string][]model.IDMap{
-		"me:1000:65536\n":                               {{Container: 0, Host: 1000, Size: 65536}},
+		"me:1000:65536\n": {{Container: 0, Host: 1000, Size: 65536}},
 		"# words\nyou:1:2\nme:1000:100\n7:2000:65536\n": {{Container: 0, Host: 1000, Size: 100}, {Container: 100, Host: 2000, Size: 65536}},
 		"":                     nil,
 		"me:1000:100\n":        nil,

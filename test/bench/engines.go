@@ -81,6 +81,7 @@ func (e *engine) stop() {
 	}
 	e.daemon.Process.Signal(syscall.SIGTERM)
 	e.daemon.Wait()
+	unix.Unmount(e.dir+"/exec/names", unix.MNT_DETACH)
 	unix.Unmount(e.dir+"/exec", unix.MNT_DETACH) // a tmpfs of shoald's; others have none
 }
 
