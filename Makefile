@@ -5,6 +5,9 @@
 # make kernel the tests that need root and a real kernel (PKG=./runtime/... RUN=TestName for a part)
 # make dev    a throw-away daemon in the foreground (its socket is printed)
 # make fuzz   run every fuzzer for FUZZTIME each (2s); ONLY=part-of-a-name chooses
+# make vm     kernel tests in a virtual machine with Debian's kernel and cgroup v2 only (ARGS='-long' for all suites and disks)
+# make arm64  build for arm64 and run the unit tests under qemu-user
+# make dist   archives and Debian packages for amd64 and arm64 in dist/; make dist-check builds them twice and compares
 # make bench  measure against the other engines that are installed; writes docs/benchmarks.md
 
 SHELL       := /bin/bash
@@ -47,6 +50,22 @@ kernel: build
 
 fuzz:
 	@FUZZTIME=$(FUZZTIME) ONLY=$(ONLY) scripts/fuzz
+
+vm: build
+	SHOAL_BIN=$(BIN) $(GO) test -tags kernel -count 1 -timeout 0 -v ./test/vm -args $(ARGS)
+
+arm64:
+	GOARCH=arm64 $(GO) vet -tags kernel ./...
+	GOARCH=arm64 $(GO) test -exec qemu-aarch64 -timeout 30m $(PKG)
+
+dist:
+	VERSION=$(VERSION) COMMIT=$(COMMIT) STAMP=$(STAMP) scripts/dist
+
+# The second build is of a copy elsewhere, so that a path that got into a file is found, too.
+dist-check: dist
+	copy=$$(mktemp -d) && git clone -q . $$copy/src && \
+	VERSION=$(VERSION) COMMIT=$(COMMIT) STAMP=$(STAMP) DIST=$$copy/dist $$copy/src/scripts/dist >/dev/null && \
+	diff dist/SHA256SUMS $$copy/dist/SHA256SUMS && rm -rf $$copy && echo "both builds are the same"
 
 vet:
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run gofmt -w on these"; exit 1; }

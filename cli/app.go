@@ -54,6 +54,9 @@ func Main(args []string, std Streams) int {
 	return app.report(err)
 }
 
+// Command is the whole command line as a tree of verbs, for manual pages and completion.
+func Command() *cobra.Command { return (&App{args: []string{"__complete"}}).root() }
+
 // API is the client for the chosen engine, made on first use.
 func (a *App) API() (*client.Client, error) {
 	if a.client != nil {

@@ -40,6 +40,7 @@ var table = []rule{
 	{who: "node", may: []string{""}},
 	{who: "cmd", may: []string{""}},
 	{who: "images", may: nil},
+	{who: "packaging", may: []string{"cli"}},
 	{who: "test", may: []string{""}},
 }
 

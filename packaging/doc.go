@@ -1,0 +1,3 @@
+// Package packaging makes what a release has beside the programs: manual pages, shell completion, the bill of materials and the
+// licences of the modules that are linked. It must not build the programs; scripts/dist does.
+package packaging
