@@ -52,7 +52,7 @@ fuzz:
 	@FUZZTIME=$(FUZZTIME) ONLY=$(ONLY) scripts/fuzz
 
 vm: build
-	SHOAL_BIN=$(BIN) $(GO) test -tags kernel -count 1 -timeout 0 -v ./test/vm -args $(ARGS)
+	SHOAL_BIN=$(BIN) $(GO) test -tags kernel -count 1 -timeout 0 ./test/vm -args $(ARGS)
 
 arm64:
 	GOARCH=arm64 $(GO) vet -tags kernel ./...
