@@ -24,7 +24,7 @@ PKG         ?= ./...
 RUN         ?= .
 TIMEOUT     ?= 20m
 
-.PHONY: fuzz build images unit kernel test run stop dev bench vet fmt clean shoal shoald shoal-runtime
+.PHONY: vm arm64 dist dist-check fuzz build images unit kernel test run stop dev bench vet fmt clean shoal shoald shoal-runtime
 
 build: shoal-runtime shoal shoald
 
