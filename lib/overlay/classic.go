@@ -47,9 +47,22 @@ func MountClassic(d Dirs) (*os.File, error) {
 	}
 	done := make(chan result, 1)
 	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine, and with it the namespace
-		fd, err := classic(d)
-		done <- result{fd, err}
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			fd, err := classic(d)
+			done <- result{fd, err}
+			return // still locked: the thread ends with the goroutine, and with it the namespace
+		}
+		// The process's first thread would not end, and would stay in the namespace: it is held back, so that another takes this.
+		other := make(chan struct{})
+		go func() {
+			defer close(other)
+			runtime.LockOSThread()
+			fd, err := classic(d)
+			done <- result{fd, err}
+		}()
+		<-other
+		runtime.UnlockOSThread()
 	}()
 	r := <-done
 	if r.err != nil {
