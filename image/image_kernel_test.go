@@ -69,7 +69,7 @@ func TestBuiltinImages(t *testing.T) {
 	if err := i.Load(ctx, &archive, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	if again, err := i.Inspect(ctx, "hello"); err != nil || again.ID != img.ID {
+	if again, err := i.Inspect(ctx, "hello", ""); err != nil || again.ID != img.ID {
 		t.Fatal(again, err)
 	}
 	t.Log(events)

@@ -243,16 +243,11 @@ func TestKernelRunRefusals(t *testing.T) {
 		"names no program":            func(s *specs.Spec) { s.Process.Args = nil },
 		"is not an absolute path":     func(s *specs.Spec) { s.Process.Cwd = "relative" },
 		"working directory /etc/file": func(s *specs.Spec) { s.Process.Cwd = "/etc/file" },
-		"a mount namespace is miss":   func(s *specs.Spec) { s.Linux.Namespaces = nil },
 		"is not a namespace file":     func(s *specs.Spec) { s.Linux.Namespaces[1].Path = "/etc/passwd" },
-		"is a mnt namespace":          nil,
 		"the root file system":        func(s *specs.Spec) { s.Root.Path = "nowhere" },
 		"AppArmor profile":            func(s *specs.Spec) { s.Process.ApparmorProfile = "some-profile" },
 		"SELinux":                     func(s *specs.Spec) { s.Process.SelinuxLabel = "a:b:c:d" },
 	} {
-		if change == nil {
-			continue
-		}
 		b := newBundle(t)
 		b.file("etc/file", "", 0o644)
 		change(b.spec)
