@@ -60,7 +60,7 @@ func TestSkopeoAgrees(t *testing.T) {
 			if err != nil {
 				t.Fatal(format, to, err)
 			}
-			got, err := fresh.Inspect(t.Context(), "again:1")
+			got, err := fresh.Inspect(t.Context(), "again:1", "")
 			if err != nil || len(got.DiffIDs) != 1 || got.DiffIDs[0] != img.DiffIDs[0] || got.Config.Healthcheck == nil && to == "docker-archive:" {
 				t.Errorf("%s to %s: %+v %v", format, to, got, err)
 			}
