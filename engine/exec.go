@@ -216,7 +216,8 @@ func (e *Engine) runExec(ctx context.Context, en *entry, t Task, x *execution, r
 			x.running, x.pid = true, p.Pid
 		}
 	})
-	go e.awaitExec(en, x, p)
+	ended := make(chan struct{})
+	go e.awaitExec(en, x, p, ended)
 	if opts.Detach || p.Conn == nil {
 		return nil
 	}
@@ -225,10 +226,14 @@ func (e *Engine) runExec(ctx context.Context, en *entry, t Task, x *execution, r
 	if err != nil {
 		return err
 	}
-	err = pump(ctx, p.Conn, execStreams(streams, e.awaitDone(p)), request.Stdin, x.spec.Tty, keys)
+	wait := e.awaitCode(ended)
+	err = pump(ctx, p.Conn, execStreams(streams, wait), request.Stdin, x.spec.Tty, keys)
 	if errors.Is(err, errDetached) {
 		e.publish(en.get(), "exec_detach", map[string]string{"execID": x.id})
 		return nil
+	}
+	if err == nil {
+		wait()
 	}
 	return err
 }
@@ -241,20 +246,25 @@ func execStreams(s model.Streams, wait func()) model.Streams {
 	return s
 }
 
-// awaitDone waits for an exec's exit status, but not for ever: its output may end before it does.
-func (e *Engine) awaitDone(p ExecProcess) func() {
-	return func() {
+// codeWait is how long an exec whose output has ended is waited for: it may run on without output.
+const codeWait = 5 * time.Second
+
+// awaitCode waits until an exec's exit code can be asked for, but not for ever.
+func (e *Engine) awaitCode(ended <-chan struct{}) func() {
+	return sync.OnceFunc(func() {
 		expired := make(chan struct{})
-		stop := e.cfg.Clock.AfterFunc(time.Second, func() { close(expired) })
+		stop := e.cfg.Clock.AfterFunc(codeWait, func() { close(expired) })
 		defer stop()
 		select {
-		case <-p.Done:
+		case <-ended:
 		case <-expired:
 		}
-	}
+	})
 }
 
-func (e *Engine) awaitExec(en *entry, x *execution, p ExecProcess) {
+// awaitExec notes how an exec ended, and then closes ended.
+func (e *Engine) awaitExec(en *entry, x *execution, p ExecProcess, ended chan<- struct{}) {
+	defer close(ended)
 	select {
 	case <-p.Done:
 	case <-e.ctx.Done():
