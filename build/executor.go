@@ -74,6 +74,9 @@ func (e *executor) Run(ctx context.Context, id string, root buildexec.Mount, mou
 	if err := buildexec.ValidContainerID(id); err != nil {
 		return nil, err
 	}
+	if err := allowed(p.Meta, e.cfg.Policy().Entitlements); err != nil {
+		return nil, err
+	}
 	s, err := e.enter(id)
 	if err != nil {
 		return nil, err
@@ -92,6 +95,20 @@ func (e *executor) Run(ctx context.Context, id string, root buildexec.Mount, mou
 		begin()
 	})
 	return nil, exitError(ctx, code, err, p.Meta.ValidExitCodes)
+}
+
+// allowed is a second barrier behind BuildKit's own: no front end gets what the administrator gives to no build.
+func allowed(meta buildexec.Meta, granted []string) error {
+	for what, asked := range map[string]bool{
+		"security.insecure": meta.SecurityMode != pb.SecurityMode_SANDBOX,
+		"network.host":      meta.NetMode == pb.NetMode_HOST,
+		"device":            len(meta.CDIDevices) > 0,
+	} {
+		if asked && !slices.Contains(granted, what) {
+			return errs.New(errs.Forbidden, "build step: %s is not allowed on this engine; build without it", what)
+		}
+	}
+	return nil
 }
 
 func (e *executor) enter(id string) (*step, error) {

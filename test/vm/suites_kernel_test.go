@@ -44,7 +44,7 @@ func need(t *testing.T, names ...string) {
 	}
 	for _, n := range names {
 		if _, err := exec.LookPath(n); err != nil {
-			t.Skipf("%v: scripts/test installs it", err)
+			t.Skipf("%v: install qemu-system-x86, busybox-static, e2fsprogs, xfsprogs and btrfs-progs", err)
 		}
 	}
 }
