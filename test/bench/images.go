@@ -143,7 +143,7 @@ func pullSpeed(r *report, o options, engines []*engine, dir, _ string) error {
 		}
 	}
 	what := fmt.Sprintf("pull of %d layers, %d MB, from a registry on this machine", pullLayers, pullLayers*pullBytes>>20)
-	names := []string{"by hand"}
+	names := []string{"bare work (decompress; write; sync)"}
 	fs := []func() (time.Duration, error){func() (time.Duration, error) { return bareWork(dir, packed) }}
 	for _, e := range engines {
 		args := []string{"pull", "-q", pullRef}
@@ -170,11 +170,7 @@ func pullSpeed(r *report, o options, engines []*engine, dir, _ string) error {
 		}
 	}
 	for i, name := range names {
-		w := what
-		if i == 0 {
-			w = "bare work of that pull: decompress, write, sync"
-		}
-		r.add(w, "≤ 0.6 of docker, ≤ 1.5 of the bare work", name, sorted(got[i]))
+		r.add(what, "≤ 0.6 of docker, ≤ 1.5 of bare work (decompress; write; sync)", name, sorted(got[i]))
 	}
 	for _, e := range engines {
 		e.run("rmi", "-f", pullRef)

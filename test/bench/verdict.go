@@ -14,7 +14,7 @@ var part = regexp.MustCompile(`^([≤≥<]) ([0-9.,]+)(?:×(?: faster than)? (.+
 // reasons say why a target is missed where that is known; the key is how the figure's name begins.
 var reasons = map[string]string{
 	"processor ms":          "daemon and supervisors do not wake; the rest is the measurement's own reading of /proc",
-	"container → container": "one processor is taken by the two programs themselves; compare the ratio to the hand-made pair",
+	"TCP, container to container": "one processor is taken by the two programs themselves; compare the ratio to the hand-made pair",
 }
 
 // verdict says whether the figure meets all conditions of its target, each with what it was measured against.
@@ -38,8 +38,9 @@ func verdict(f figure, others map[string]float64) string {
 			if !there || f.value == 0 {
 				continue // nothing to compare with on this machine
 			}
-			if got = other / f.value; !f.unit {
-				got = f.value / other
+			got = f.value / other
+			if m[3] != "" && f.unit {
+				got = other / f.value // N times faster is a smaller duration
 			}
 		}
 		checked = true
