@@ -72,9 +72,8 @@ func (m *Manager) grow(s *state, v6 bool) error {
 	m.mu.Lock()
 	s.IPAM.Pools = n.IPAM.Pools
 	s.pools = append(s.pools, &pool{Pool: made})
-	b := s.bridge()
 	m.mu.Unlock()
 	m.log.Info("a network was full and got a further subnet", "network", n.Name, "subnet", sub)
-	_, err = m.k.EnsureBridge(b)
+	_, err = m.k.EnsureBridge(m.bridgeOf(s))
 	return errs.Wrap(err, "network %s: the gateway of the further subnet %s", n.Name, sub)
 }

@@ -23,9 +23,9 @@ type Links interface {
 	RemoveLink(name string) error
 	// EnsureParent makes a VLAN's link or a link without a way out when it is missing; try also makes a direct link.
 	EnsureParent(d plan.Direct, try bool) error
-	// Links lists bridges and parents of ours and links with the prefix (with the bridge they are in).
-	Links(prefix string) (bridges []string, plugs map[string]string, err error)
-	// Replug puts a link that is there back into its bridge.
+	// Links lists bridges and parents of ours and links with the prefix, as they are.
+	Links(prefix string) (bridges []string, ports map[string]plan.Port, err error)
+	// Replug makes a link that is there as it should be on the host.
 	Replug(p plan.Plug) error
 }
 

@@ -32,12 +32,18 @@ type Manager struct {
 	index *nameIndex
 	host  *hostConf
 
-	ruleMu sync.Mutex     // one rebuild of the packet filter at a time
-	growMu sync.Mutex     // one network grows at a time
-	bg     sync.WaitGroup // removals of links that nobody waits for
+	turns
+	bg sync.WaitGroup // removals of links that nobody waits for
 
 	mu sync.Mutex // guards what follows; never held while the kernel or the disk works
 	tables
+}
+
+// turns are what is done by one at a time.
+type turns struct {
+	ruleMu sync.Mutex // a rebuild of the packet filter
+	growMu sync.Mutex // the growth of a network
+	linkMu sync.Mutex // an audit of the links
 }
 
 // facts are found out by Open and never change.

@@ -551,7 +551,9 @@ func (m *Manager) ensure(s *state, fresh bool) (changed []string, err error) {
 func (m *Manager) bridgeOf(s *state) plan.Bridge {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return s.bridge()
+	b := s.bridge()
+	b.Forward = s.IPv4 && !s.Internal && !m.cfg.NoForward
+	return b
 }
 
 // Remove takes a network away. It must have no endpoints.

@@ -137,6 +137,8 @@ func (m *Manager) Audit(context.Context) error {
 
 // auditLinks is the part of bridges and links. It names what it repaired.
 func (m *Manager) auditLinks() (repaired []string, failed error) {
+	m.linkMu.Lock()
+	defer m.linkMu.Unlock()
 	m.mu.Lock()
 	var nets []*state
 	bridges, plugs := map[string]bool{}, map[string]plugged{}
@@ -188,15 +190,18 @@ type plugged struct {
 }
 
 // auditPlugs removes links of containers that are gone, and puts those that were lost back.
-func (m *Manager) auditPlugs(have map[string]string, want map[string]plugged) (repaired []string, failed error) {
-	for name, bridge := range have {
+func (m *Manager) auditPlugs(have map[string]plan.Port, want map[string]plugged) (repaired []string, failed error) {
+	for name, is := range have {
 		p, known := want[name]
-		switch {
-		case !known && m.nobodys(name):
-			failed = errors.Join(failed, m.k.RemoveLink(name))
-		case known && bridge != p.e.net.Link:
+		if !known {
+			if m.nobodys(name) {
+				failed = errors.Join(failed, m.k.RemoveLink(name))
+			}
+			continue
+		}
+		if should := plugPlan(p.e, p.gateways); !should.Port().Same(is) {
 			repaired = append(repaired, "link "+name)
-			failed = errors.Join(failed, m.k.Replug(plugPlan(p.e, p.gateways)))
+			failed = errors.Join(failed, m.k.Replug(should))
 		}
 	}
 	for name, p := range want {
@@ -325,10 +330,11 @@ func (m *Manager) Findings() []Finding {
 
 // startWatch listens for changes of our table and links by others. Without it, trouble shows at the next change or audit.
 func (m *Manager) startWatch() {
-	if _, real := m.k.(*kernel.Real); !real {
+	real, is := m.k.(*kernel.Real)
+	if !is {
 		return
 	}
-	links, err := kernel.WatchLinks(m.wanted, func(who string) {
+	changed := func(who string) {
 		repaired, err := m.auditLinks()
 		if err != nil {
 			m.log.Error("the links of containers cannot be repaired", "error", err)
@@ -337,8 +343,11 @@ func (m *Manager) startWatch() {
 		if len(repaired) > 0 {
 			m.report(Finding{What: strings.Join(repaired, ", "), How: "was removed or changed by " + who})
 		}
-	})
+	}
+	links, err := real.WatchLinks(m.wanted, changed)
 	m.watched(links, err)
+	switches, err := real.WatchSysctls(changed)
+	m.watched(switches, err)
 	routes, err := kernel.WatchRoutes(m.checkRoutes)
 	m.watched(routes, err)
 	if m.cfg.NoRules {
@@ -365,26 +374,30 @@ func (m *Manager) watched(w *kernel.Monitor, err error) {
 	m.mu.Unlock()
 }
 
-// wanted says whether a link of the host is one of ours that should be there, and whether it belongs into a bridge.
-func (m *Manager) wanted(name string) (is, plug bool) {
+// wanted says whether a link of the host is one of ours that should be there, and how it should be.
+func (m *Manager) wanted(name string) (want plan.Port, is bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, s := range m.nets {
-		if (s.Link == name || s.direct().Parent == name) && name != "" && !s.gone {
-			return true, false
+		switch {
+		case s.gone || name == "":
+		case s.Link == name:
+			return plan.Port{MTU: s.opts.mtu}, true
+		case s.direct().Parent == name:
+			return want, true
 		}
 	}
 	if !strings.HasPrefix(name, plan.LinkPrefix(m.instance)) {
-		return false, false
+		return want, false
 	}
 	for _, c := range m.conts {
 		for _, e := range c.endpoints {
 			if e.host == name {
-				return true, true
+				return plugPlan(e, nil).Port(), true
 			}
 		}
 	}
-	return false, false
+	return want, false
 }
 
 // auditLater audits again in a while, because the kernel refused something just now.

@@ -132,13 +132,13 @@ func (f *Fake) RemoveLink(name string) error {
 }
 
 // Links lists what was noted.
-func (f *Fake) Links(prefix string) ([]string, map[string]string, error) {
+func (f *Fake) Links(prefix string) ([]string, map[string]plan.Port, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	plugs := map[string]string{}
+	plugs := map[string]plan.Port{}
 	for n, p := range f.Plugs {
 		if strings.HasPrefix(n, prefix) {
-			plugs[n] = p.Bridge
+			plugs[n] = p.Port()
 		}
 	}
 	return slices.Sorted(maps.Keys(f.Bridges)), plugs, nil

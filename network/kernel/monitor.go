@@ -4,14 +4,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"strconv"
 	"strings"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/network/plan"
 )
 
 // Monitor tells of changes that others make to our packet filter table, or to our links. It sleeps in the kernel until
@@ -44,20 +44,20 @@ func Watch(table string, hit func(who string)) (*Monitor, error) {
 	})
 }
 
-// WatchLinks calls hit after a link for which wanted says true is gone, down, or, if it should be in a bridge, in none;
-// or has lost an address, or a route; and after packet forwarding was switched off.
-func WatchLinks(wanted func(name string) (is, plug bool), hit func(who string)) (*Monitor, error) {
+// WatchLinks calls hit after a link of which wanted says how it should be is not so any more, or has lost an address or a
+// route; and after packet forwarding was switched off, of the host or of such a link.
+func (k *Real) WatchLinks(wanted func(name string) (plan.Port, bool), hit func(who string)) (*Monitor, error) {
 	groups := []int{unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE,
 		unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF}
 	of := func(index uint32) string {
-		l, err := net.InterfaceByIndex(int(index))
+		name, err := ifname(k.host.fd, index)
 		if err != nil {
 			return "" // the link is gone too, of which there is an event of its own
 		}
-		if is, _ := wanted(l.Name); !is {
+		if _, is := wanted(name); !is {
 			return ""
 		}
-		return "another program"
+		return somebody
 	}
 	return watch(unix.NETLINK_ROUTE, groups, hit, func(typ uint16, b []byte) string {
 		switch {
@@ -74,28 +74,35 @@ func WatchLinks(wanted func(name string) (is, plug bool), hit func(who string)) 
 		case typ == unix.RTM_NEWNETCONF && len(b) >= 4:
 			const netconfIndex, netconfForwarding, allLinks = 1, 2, ^uint32(0) // linux/netconf.h
 			index, _ := attrUint32(b[4:], netconfIndex)
-			if on, ok := attrUint32(b[4:], netconfForwarding); ok && on == 0 && index == allLinks {
-				return "another program"
+			if on, ok := attrUint32(b[4:], netconfForwarding); !ok || on != 0 {
+				return ""
 			}
+			if index == allLinks {
+				return somebody
+			}
+			return of(index)
+		}
+		if typ != unix.RTM_NEWLINK && typ != unix.RTM_DELLINK {
 			return ""
 		}
-		if typ != unix.RTM_NEWLINK && typ != unix.RTM_DELLINK || len(b) < unix.SizeofIfInfomsg || b[0] != unix.AF_UNSPEC {
+		l, ok := readLink(b)
+		if !ok || typ == unix.RTM_DELLINK && b[0] != unix.AF_UNSPEC { // a bridge tells that a port left; the link tells so, too
 			return ""
 		}
-		up := native.Uint32(b[8:])&unix.IFF_UP != 0
-		b = b[unix.SizeofIfInfomsg:]
-		name := attrString(b, unix.IFLA_IFNAME)
-		is, plug := wanted(name)
-		if !is || typ == unix.RTM_NEWLINK && up && !(plug && attrString(b, unix.IFLA_MASTER) == "") {
+		want, is := wanted(l.name)
+		if !is || typ == unix.RTM_NEWLINK && !k.astray(l, want) {
 			return ""
 		}
 		// The event may be an old one, of a link that was just being made: what counts is how it is now.
-		if l, err := netlink.LinkByName(name); err == nil && l.Attrs().Flags&net.FlagUp != 0 && !(plug && l.Attrs().MasterIndex == 0) {
+		if now, err := whereLink(l.name); err == nil && !k.astray(now, want) {
 			return ""
 		}
-		return "another program"
+		return somebody
 	})
 }
+
+// somebody is who changed a link: the kernel does not say it.
+const somebody = "another program"
 
 // WatchRoutes calls hit after the host got a route that another program made: a VPN that came up.
 func WatchRoutes(hit func()) (*Monitor, error) {
@@ -105,7 +112,7 @@ func WatchRoutes(hit func()) (*Monitor, error) {
 		if typ != unix.RTM_NEWROUTE || len(b) < unix.SizeofRtMsg || b[7] != unix.RTN_UNICAST || b[1] == 0 {
 			return ""
 		}
-		return "another program"
+		return somebody
 	})
 }
 

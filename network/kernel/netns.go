@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"strconv"
 	"syscall"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -149,4 +150,18 @@ func ifindex(sock int, name string) (int32, error) {
 		return 0, fmt.Errorf("interface %s: %w", name, err)
 	}
 	return int32(req.Uint32()), nil
+}
+
+// ifname is the reverse of ifindex.
+func ifname(sock int, index uint32) (string, error) {
+	var req struct {
+		name  [unix.IFNAMSIZ]byte
+		index uint32
+		_     [20]byte // struct ifreq is 40 bytes
+	}
+	req.index = index
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(sock), unix.SIOCGIFNAME, uintptr(unsafe.Pointer(&req))); errno != 0 {
+		return "", errno
+	}
+	return unix.ByteSliceToString(req.name[:]), nil
 }

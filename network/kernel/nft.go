@@ -1,12 +1,15 @@
 package kernel
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"strings"
 	"sync"
 
 	"github.com/google/nftables"
+	"github.com/google/nftables/expr"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 
@@ -113,7 +116,7 @@ func (n *nft) program(elems []plan.Elem, anew bool) error {
 	}
 	for _, d := range defs {
 		for _, r := range d.rules {
-			c.AddRule(&nftables.Rule{Table: n.table, Chain: made[d.name], Exprs: r})
+			c.AddRule(&nftables.Rule{Table: n.table, Chain: made[d.name], Exprs: r, UserData: seal(r)})
 		}
 	}
 	return n.flush("write the packet filter's table " + n.table.Name)
@@ -180,16 +183,61 @@ func (n *nft) read() (plan.Rules, bool, error) {
 			have.Add(plan.Elem{Set: d.name, Key: string(e.Key), KeyEnd: string(e.KeyEnd), Val: string(e.Val)})
 		}
 	}
-	for _, d := range chains() {
-		rules, err := c.GetRules(n.table, &nftables.Chain{Name: d.name, Table: n.table})
-		if absent(err) || err == nil && d.name != OperatorChain && len(rules) != len(d.rules) {
-			return have, false, nil
-		}
-		if err != nil {
-			return nil, false, errs.Wrap(err, "read chain %s of the packet filter", d.name)
+	whole, err := n.programWhole(c)
+	return have, whole, err
+}
+
+// programWhole says whether our table is awake and our chains are there with our rules, and let pass what no rule judges.
+func (n *nft) programWhole(c *nftables.Conn) (bool, error) {
+	table, err := c.ListTableOfFamily(n.table.Name, n.table.Family)
+	if absent(err) || err == nil && table.Flags != 0 { // asleep, or another program's now
+		return false, nil
+	}
+	if err != nil {
+		return false, errs.Wrap(err, "look at the table of the packet filter")
+	}
+	all, err := c.ListChainsOfTableFamily(n.table.Family)
+	if err != nil {
+		return false, errs.Wrap(err, "list the chains of the packet filter")
+	}
+	for _, ch := range all {
+		if ch.Table.Name == n.table.Name && ch.Policy != nil && *ch.Policy != nftables.ChainPolicyAccept {
+			return false, nil
 		}
 	}
-	return have, true, nil
+	for _, d := range chains() {
+		rules, err := c.GetRules(n.table, &nftables.Chain{Name: d.name, Table: n.table})
+		if absent(err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, errs.Wrap(err, "read chain %s of the packet filter", d.name)
+		}
+		if d.name == OperatorChain {
+			continue
+		}
+		if len(rules) != len(d.rules) {
+			return false, nil
+		}
+		for i, r := range d.rules {
+			if !bytes.Equal(rules[i].UserData, seal(r)) {
+				return false, nil
+			}
+		}
+	}
+	return true, nil
+}
+
+// seal is what the kernel keeps with a rule of ours: who puts another rule in its place does not know it, and a daemon
+// with another program sees that the rule is not its own. The nft program shows comments (type 0) only.
+func seal(r match) []byte {
+	const ours = 0x53
+	h := fnv.New64a()
+	for _, e := range r {
+		b, _ := expr.Marshal(v4, e)
+		h.Write(b)
+	}
+	return h.Sum([]byte{ours, 8})
 }
 
 // absent says that the kernel has no such object. The library does not always wrap the error.

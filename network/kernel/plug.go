@@ -47,7 +47,7 @@ func (k *Real) Plug(p plan.Plug, ns *os.File) error {
 	if err != nil {
 		return err
 	}
-	if err = k.plugHost(p, bridge); err == nil {
+	if err = k.plugHost(p, bridge, false); err == nil {
 		err = In(ns, func() error { return setupInside(p) })
 	}
 	if err == nil {
@@ -68,12 +68,12 @@ func settled(name string) request {
 	return request{what: "state of " + name, typ: unix.RTM_GETLINK, body: linkBody(0, 0, 0).str(unix.IFLA_IFNAME, name).b}
 }
 
-// Replug puts a link that is there back into its bridge, and lets both carry packets.
+// Replug puts a link that is there back into its bridge, with its MTU and flags, and lets both carry packets.
 func (k *Real) Replug(p plan.Plug) error {
 	k.mu.Lock()
 	bridge := k.bridgeIx[p.Bridge]
 	k.mu.Unlock()
-	err := k.plugHost(p, bridge)
+	err := k.plugHost(p, bridge, true)
 	if err == nil {
 		err = k.host.do(settled(p.Host), settled(p.Bridge))
 	}
@@ -105,29 +105,31 @@ func (k *Real) introduce(p plan.Plug, bridge int32) {
 // oneQueue keeps a link small: the kernel would else make a queue for every processor.
 func oneQueue(b *body) { b.u32(unix.IFLA_NUM_TX_QUEUES, 1).u32(unix.IFLA_NUM_RX_QUEUES, 1) }
 
-func (k *Real) plugHost(p plan.Plug, bridge int32) error {
+// plugHost sets up the host's end: of a link just made, or again, whatever became of it.
+func (k *Real) plugHost(p plan.Plug, bridge int32, again bool) error {
 	setSysctl("net/ipv6/conf/"+p.Host+"/disable_ipv6", "1") // a bridge's port needs no address; absent without IPv6
-	reqs := []request{{what: fmt.Sprintf("put link %s into bridge %s", p.Host, p.Bridge), typ: unix.RTM_NEWLINK,
-		body: linkBody(0, unix.IFF_UP, unix.IFF_UP).str(unix.IFLA_IFNAME, p.Host).u32(unix.IFLA_MASTER, uint32(bridge)).b}}
-	if err := k.host.do(reqs...); err != nil {
+	put := linkBody(0, unix.IFF_UP, unix.IFF_UP).str(unix.IFLA_IFNAME, p.Host).u32(unix.IFLA_MASTER, uint32(bridge))
+	if again && p.MTU > 0 {
+		put.u32(unix.IFLA_MTU, uint32(p.MTU))
+	}
+	if err := k.host.do(request{what: fmt.Sprintf("put link %s into bridge %s", p.Host, p.Bridge), typ: unix.RTM_NEWLINK, body: put.b}); err != nil {
 		if errors.Is(err, unix.EXFULL) {
 			return errs.New(errs.Exhausted, "%w: a bridge of the kernel has 1,023 ports at most; put some of the containers on another network", err)
 		}
 		return err
 	}
-	if !p.Isolated {
+	if !p.Isolated && !again {
 		return nil
 	}
 	index, err := ifindex(k.host.fd, p.Host)
 	if err != nil {
 		return err
 	}
-	const isolated = 33 // IFLA_BRPORT_ISOLATED
 	b := &body{[]byte{unix.AF_BRIDGE, 0, 0, 0}}
 	b.b = native.AppendUint32(b.b, uint32(index))
 	b.b = append(b.b, 0, 0, 0, 0, 0, 0, 0, 0)
-	b.nest(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, func(b *body) { b.u8(isolated, 1) })
-	return k.host.do(request{what: "isolate link " + p.Host, typ: unix.RTM_SETLINK, body: b.b})
+	b.nest(unix.IFLA_PROTINFO|unix.NLA_F_NESTED, func(b *body) { b.u8(unix.IFLA_BRPORT_ISOLATED, map[bool]uint8{true: 1}[p.Isolated]) })
+	return k.host.do(request{what: "set the isolation of link " + p.Host, typ: unix.RTM_SETLINK, body: b.b})
 }
 
 // setupInside runs in the container's namespace.

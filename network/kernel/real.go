@@ -23,6 +23,8 @@ type Real struct {
 	nft   *nft
 	owner string // alias of the bridges we made, so that they are found again
 
+	sysctls *sysctlWatch
+
 	mu       sync.Mutex
 	bridgeIx map[string]int32 // index of bridges we ensured
 }
@@ -35,12 +37,13 @@ func Open(table, owner string) (*Real, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Real{host: c, nft: newNFT(table), owner: ownerMark + owner, bridgeIx: map[string]int32{}}, nil
+	return &Real{host: c, nft: newNFT(table), owner: ownerMark + owner, bridgeIx: map[string]int32{}, sysctls: newSysctlWatch()}, nil
 }
 
 // Close lets go of the kernel; what was made stays.
 func (k *Real) Close() error {
 	k.host.close()
+	k.sysctls.close()
 	return nil
 }
 
@@ -74,13 +77,9 @@ func (k *Real) EnsureBridge(b plan.Bridge) (changed bool, err error) {
 	k.bridgeIx[b.Name] = index
 	k.mu.Unlock()
 	foreign := !changed && link.Attrs().Alias != k.owner // the host's owner made it: its MTU and other addresses are not ours to change
-	if b.RouteLocalnet {
-		if key := "net/ipv4/conf/" + b.Name + "/route_localnet"; getSysctl(key) != "1" {
-			if err := setSysctl(key, "1"); err != nil {
-				return changed, err
-			}
-			changed = true
-		}
+	switched, err := k.bridgeSwitches(b, index, foreign)
+	if changed = changed || switched; err != nil {
+		return changed, err
 	}
 	if at := link.Attrs(); !foreign && at.MTU != b.MTU && b.MTU > 0 {
 		if err := netlink.LinkSetMTU(link, b.MTU); err != nil {
@@ -101,6 +100,30 @@ func (k *Real) EnsureBridge(b plan.Bridge) (changed bool, err error) {
 	}
 	again, err = bridgeRoutes(link, b)
 	return changed || again, err
+}
+
+// bridgeSwitches sets what the kernel decides by sysctls of the bridge.
+func (k *Real) bridgeSwitches(b plan.Bridge, index int32, foreign bool) (changed bool, err error) {
+	var keys []string
+	if b.RouteLocalnet {
+		keys = append(keys, routeLocalnet(b.Name))
+	}
+	if b.Forward && !foreign {
+		keys = append(keys, "net/ipv4/conf/"+b.Name+"/forwarding")
+	}
+	for _, key := range keys {
+		if getSysctl(key) == "1" {
+			continue
+		}
+		if err := setSysctl(key, "1"); err != nil {
+			return changed, err
+		}
+		changed = true
+	}
+	if b.RouteLocalnet {
+		k.sysctls.keep(b.Name, index)
+	}
+	return changed, nil
 }
 
 // bridgeRoutes puts the routes to the bridge's subnets back, which come with its addresses but can be taken away alone.
@@ -226,6 +249,7 @@ func (k *Real) RemoveLink(name string) error {
 	k.mu.Lock()
 	delete(k.bridgeIx, name)
 	k.mu.Unlock()
+	k.sysctls.forget(name)
 	c, err := dialRTNL() // not the shared socket: others need not wait
 	if err != nil {
 		return err
@@ -233,32 +257,6 @@ func (k *Real) RemoveLink(name string) error {
 	defer c.close()
 	return c.do(request{what: "remove link " + name, typ: unix.RTM_DELLINK, tolerate: unix.ENODEV,
 		body: linkBody(0, 0, 0).str(unix.IFLA_IFNAME, name).b})
-}
-
-// Links lists the links of ours: bridges and parents of direct links with our mark, and links whose name starts with prefix together with the
-// bridge they are plugged into; one that is down counts as plugged into none.
-func (k *Real) Links(prefix string) (bridges []string, plugs map[string]string, err error) {
-	links, err := whole(netlink.LinkList)
-	if err != nil {
-		return nil, nil, fmt.Errorf("list the host's links: %w", err)
-	}
-	names := map[int]string{}
-	for _, l := range links {
-		names[l.Attrs().Index] = l.Attrs().Name
-	}
-	plugs = map[string]string{}
-	for _, l := range links {
-		switch at := l.Attrs(); {
-		case strings.HasPrefix(at.Name, prefix):
-			plugs[at.Name] = ""
-			if at.Flags&net.FlagUp != 0 {
-				plugs[at.Name] = names[at.MasterIndex]
-			}
-		case at.Alias == k.owner:
-			bridges = append(bridges, at.Name)
-		}
-	}
-	return bridges, plugs, nil
 }
 
 // Rules gives the content of our packet filter table, and whether its program is whole.

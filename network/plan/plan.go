@@ -21,6 +21,7 @@ type Bridge struct {
 	IPv6      bool
 	// RouteLocalnet lets the answers to a connection that came in over the host's loopback find back.
 	RouteLocalnet bool
+	Forward       bool // IPv4 packets that come in are passed on
 	Adopt         bool // the host's owner made it
 }
 
@@ -37,6 +38,24 @@ type Plug struct {
 	Direct    Direct       // instead of Host and Bridge: a link of its own on a link of the host
 	Routes    []Route      // further routes, of drivers that are other programs
 	Sysctls   []string     // "net.ipv4.conf.IFNAME.log_martians=1", IFNAME stands for Inside
+}
+
+// Port is a container's link on the host: what of it can be changed there.
+type Port struct {
+	Bridge   string // that it is in and up
+	MTU      int
+	Isolated bool
+}
+
+// Port is the link on the host as it should be.
+func (p Plug) Port() Port { return Port{p.Bridge, p.MTU, p.Isolated} }
+
+// Same says that a link is as it should be. Without an MTU in the plan, the kernel's is right.
+func (p Port) Same(is Port) bool {
+	if p.MTU == 0 {
+		is.MTU = 0
+	}
+	return p == is
 }
 
 // Route leads to a range through a neighbour, or to the link itself when Via is zero.
