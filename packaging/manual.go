@@ -1,9 +1,11 @@
 package packaging
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,4 +53,19 @@ func completion(root *cobra.Command, dir string) error {
 		}
 	}
 	return nil
+}
+
+// UsagePage writes a manual page of section 8 from what a program prints when it is asked for help.
+func UsagePage(w io.Writer, name, does, usage string, at time.Time) error {
+	var text strings.Builder
+	for line := range strings.Lines(usage) {
+		line = strings.NewReplacer(`\`, `\e`, "-", `\-`).Replace(line)
+		if strings.HasPrefix(line, ".") || strings.HasPrefix(line, "'") {
+			line = `\&` + line
+		}
+		text.WriteString(line)
+	}
+	_, err := fmt.Fprintf(w, ".TH %s 8 %q %q Shoal\n.SH NAME\n%s \\- %s\n.SH USAGE\n.nf\n%s.fi\n.SH SEE ALSO\n.BR shoal (1),\nhttps://github.com/shoalhq/shoal\n",
+		strings.ToUpper(name), at.UTC().Format("2006-01-02"), "Shoal "+version.Version, strings.ReplaceAll(name, "-", `\-`), does, text.String())
+	return err
 }

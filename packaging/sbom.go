@@ -1,12 +1,14 @@
 package packaging
 
 import (
+	"crypto/sha1"
 	"crypto/sha256"
 	"debug/buildinfo"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,17 +35,41 @@ func Linked(programs []string) (map[string]string, error) {
 	return modules, nil
 }
 
-// spdxPackage and what follows is SPDX 2.3, https://spdx.github.io/spdx-spec/v2.3/.
+// spdxDocument and what follows is SPDX 2.3, https://spdx.github.io/spdx-spec/v2.3/.
+type spdxDocument struct {
+	Version   string         `json:"spdxVersion"`
+	Licence   string         `json:"dataLicense"`
+	ID        string         `json:"SPDXID"`
+	Name      string         `json:"name"`
+	Namespace string         `json:"documentNamespace"`
+	Creation  spdxCreation   `json:"creationInfo"`
+	Packages  []spdxPackage  `json:"packages"`
+	Files     []spdxFile     `json:"files"`
+	Relations []spdxRelation `json:"relationships"`
+}
+
+type spdxCreation struct {
+	Created  string   `json:"created"`
+	Creators []string `json:"creators"`
+}
+
 type spdxPackage struct {
 	ID        string    `json:"SPDXID"`
 	Name      string    `json:"name"`
 	Version   string    `json:"versionInfo"`
 	Download  string    `json:"downloadLocation"`
 	Analyzed  bool      `json:"filesAnalyzed"`
+	Verified  *spdxCode `json:"packageVerificationCode,omitempty"`
+	InFiles   []string  `json:"licenseInfoFromFiles,omitempty"`
 	Licence   string    `json:"licenseConcluded"`
 	Declared  string    `json:"licenseDeclared"`
 	Copyright string    `json:"copyrightText"`
 	Refs      []spdxRef `json:"externalRefs,omitempty"`
+}
+
+// spdxCode is the SHA1 of the sorted SHA1s of the package's files.
+type spdxCode struct {
+	Value string `json:"packageVerificationCodeValue"`
 }
 
 type spdxRef struct {
@@ -57,6 +83,7 @@ type spdxFile struct {
 	Name      string         `json:"fileName"`
 	Checksums []spdxChecksum `json:"checksums"`
 	Licence   string         `json:"licenseConcluded"`
+	InFile    []string       `json:"licenseInfoInFiles"`
 	Copyright string         `json:"copyrightText"`
 }
 
@@ -71,6 +98,9 @@ type spdxRelation struct {
 	To   string `json:"relatedSpdxElement"`
 }
 
+// own is our licence.
+const own = "Apache-2.0"
+
 // SBOM writes an SPDX document of the programs: their checksums, and the modules within them with versions and licences.
 func SBOM(w io.Writer, name, version string, at time.Time, programs []string, modules []Module) error {
 	linked, err := Linked(programs)
@@ -81,42 +111,48 @@ func SBOM(w io.Writer, name, version string, at time.Time, programs []string, mo
 	for _, m := range modules {
 		licences[m.Path] = strings.Join(m.Licences, " AND ")
 	}
-	own := spdxPackage{ID: "SPDXRef-shoal", Name: name, Version: version, Download: "NOASSERTION", Licence: "Apache-2.0", Declared: "Apache-2.0", Copyright: "NOASSERTION"}
-	packages, relations := []spdxPackage{own}, []spdxRelation{{"SPDXRef-DOCUMENT", "DESCRIBES", own.ID}}
-	paths := make([]string, 0, len(linked))
-	for p := range linked {
-		paths = append(paths, p)
-	}
-	slices.Sort(paths)
-	for i, p := range paths {
-		id := fmt.Sprintf("SPDXRef-module-%d", i+1)
-		licence := orElse(licences[p], "NOASSERTION")
-		packages = append(packages, spdxPackage{ID: id, Name: p, Version: linked[p], Download: "NOASSERTION", Licence: licence, Declared: licence, Copyright: "NOASSERTION",
-			Refs: []spdxRef{{"PACKAGE-MANAGER", "purl", "pkg:golang/" + p + "@" + linked[p]}}})
-		relations = append(relations, spdxRelation{own.ID, "DEPENDS_ON", id})
-	}
-	files, sum := []spdxFile{}, sha256.New()
+	shoal := spdxPackage{ID: "SPDXRef-shoal", Name: name, Version: version, Download: "NOASSERTION", Licence: own, Declared: own, Copyright: "NOASSERTION",
+		Analyzed: true, InFiles: []string{own}}
+	doc := spdxDocument{Version: "SPDX-2.3", Licence: "CC0-1.0", ID: "SPDXRef-DOCUMENT", Name: name + "-" + version,
+		Creation: spdxCreation{at.UTC().Format(time.RFC3339), []string{"Tool: shoal-build-release"}}}
+	doc.relate(doc.ID, "DESCRIBES", shoal.ID)
+	var sums []string
 	for i, p := range programs {
 		b, err := os.ReadFile(p)
 		if err != nil {
 			return err
 		}
-		digest := sha256.Sum256(b)
-		sum.Write(digest[:])
-		id := fmt.Sprintf("SPDXRef-file-%d", i+1)
-		files = append(files, spdxFile{ID: id, Name: "./" + filepath.Base(p), Licence: "Apache-2.0", Copyright: "NOASSERTION",
-			Checksums: []spdxChecksum{{"SHA256", hex.EncodeToString(digest[:])}}})
-		relations = append(relations, spdxRelation{own.ID, "CONTAINS", id})
+		f := spdxFile{ID: fmt.Sprintf("SPDXRef-file-%d", i+1), Name: "./" + filepath.Base(p), Licence: own, InFile: []string{own}, Copyright: "NOASSERTION",
+			Checksums: []spdxChecksum{{"SHA1", sha1sum(b)}, {"SHA256", sha256sum(b)}}}
+		sums, doc.Files = append(sums, f.Checksums[0].Value), append(doc.Files, f)
+		doc.relate(shoal.ID, "CONTAINS", f.ID)
 	}
+	shoal.Verified = &spdxCode{verification(sums)}
+	doc.Packages = append(doc.Packages, shoal)
+	for i, p := range slices.Sorted(maps.Keys(linked)) {
+		licence := orElse(licences[p], "NOASSERTION")
+		m := spdxPackage{ID: fmt.Sprintf("SPDXRef-module-%d", i+1), Name: p, Version: linked[p], Download: "NOASSERTION", Licence: licence, Declared: licence, Copyright: "NOASSERTION",
+			Refs: []spdxRef{{"PACKAGE-MANAGER", "purl", "pkg:golang/" + strings.ToLower(p) + "@" + strings.ReplaceAll(linked[p], "+", "%2B")}}}
+		doc.Packages = append(doc.Packages, m)
+		doc.relate(shoal.ID, "DEPENDS_ON", m.ID)
+	}
+	doc.Namespace = "https://github.com/shoalhq/shoal/spdx/" + doc.Name + "-" + shoal.Verified.Value
 	e := json.NewEncoder(w)
 	e.SetIndent("", " ")
-	return e.Encode(map[string]any{
-		"spdxVersion": "SPDX-2.3", "dataLicense": "CC0-1.0", "SPDXID": "SPDXRef-DOCUMENT", "name": name + "-" + version,
-		"documentNamespace": "https://shoalhq.example/spdx/" + name + "-" + version + "-" + hex.EncodeToString(sum.Sum(nil)[:16]),
-		"creationInfo":      map[string]any{"created": at.UTC().Format(time.RFC3339), "creators": []string{"Tool: shoal-build-release"}},
-		"packages":          packages, "files": files, "relationships": relations,
-	})
+	return e.Encode(doc)
 }
+
+func (d *spdxDocument) relate(from, kind, to string) {
+	d.Relations = append(d.Relations, spdxRelation{from, kind, to})
+}
+
+func verification(sums []string) string {
+	return sha1sum([]byte(strings.Join(slices.Sorted(slices.Values(sums)), "")))
+}
+
+func sha1sum(b []byte) string { sum := sha1.Sum(b); return hex.EncodeToString(sum[:]) }
+
+func sha256sum(b []byte) string { sum := sha256.Sum256(b); return hex.EncodeToString(sum[:]) }
 
 func orElse(s, other string) string {
 	if s == "" {

@@ -75,7 +75,8 @@ usage: shoal-runtime [global flags] VERB [flags] ARGUMENTS
 
 `
 
-func usage(w io.Writer) {
+// Usage writes what shoal-runtime --help prints.
+func Usage(w io.Writer) {
 	fmt.Fprint(w, usageHead)
 	for _, v := range verbs() {
 		fmt.Fprintf(w, "  %-10s %s\n  %-10s %s\n", v.name, v.args, "", v.help)
@@ -111,7 +112,7 @@ func (c *command) dispatch(args []string) (int, error) {
 	f.BoolVar(askVersion, "v", false, "")
 	if err := f.Parse(args); err != nil {
 		if errors.Is(err, flag.ErrHelp) {
-			usage(c.out)
+			Usage(c.out)
 			return 0, nil
 		}
 		return 1, errs.New(errs.Invalid, "%w (see shoal-runtime --help)", err)
@@ -125,7 +126,7 @@ func (c *command) dispatch(args []string) (int, error) {
 	}
 	rest := f.Args()
 	if len(rest) == 0 || rest[0] == "help" {
-		usage(c.out)
+		Usage(c.out)
 		return 0, nil
 	}
 	c.rt = container.Open(c.root)

