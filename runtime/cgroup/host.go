@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -50,14 +51,23 @@ type Host struct {
 	Hierarchies []Hierarchy
 }
 
+// spawned says that a thread of this process was moved into a container's groups.
+var spawned atomic.Bool
+
 // Detect reads which hierarchies are mounted and which groups this process is in.
 func Detect() (*Host, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, errs.Wrap(err, "find the control groups of this host")
 	}
-	// Not /proc/self, which is the process's first thread: Spawn may just have moved that one into a container's groups.
-	own, err := os.ReadFile("/proc/thread-self/cgroup")
+	// The process's own groups are those of its first thread, unless Spawn may have moved that one. Asking by thread is the
+	// exception: when the last thread ends at the same time as its process, the kernel forgets what it knows of
+	// /proc/PID/task/TID on one processor while the parent, in wait, spins on it on another, for up to 2 ms.
+	name := "/proc/self/cgroup"
+	if spawned.Load() {
+		name = "/proc/thread-self/cgroup"
+	}
+	own, err := os.ReadFile(name)
 	if err != nil {
 		return nil, errs.Wrap(err, "find the control groups of this process")
 	}

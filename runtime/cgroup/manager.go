@@ -285,6 +285,7 @@ func (m *Manager) Spawn(fn func(cgroupFD int) error) error {
 
 // joinThread moves the calling thread into the v1 groups.
 func (m *Manager) joinThread() error {
+	spawned.Store(true)
 	for i := range m.host.Hierarchies {
 		if m.host.Hierarchies[i].Unified || m.dirs[i] == "" {
 			continue

@@ -353,7 +353,7 @@ func (h *held) remove() error {
 	if err != nil {
 		return err
 	}
-	if m.Exists() {
+	if !m.DestroyEmpty() {
 		if err := m.KillAll(); err != nil {
 			return err
 		}

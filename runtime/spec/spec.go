@@ -31,6 +31,10 @@ func Parse(data []byte) (*specs.Spec, error) {
 		return nil, errs.New(errs.Invalid, "config.json has %d bytes; at most %d are read", len(data), MaxConfig)
 	}
 	var s specs.Spec
+	if decode(data, &s) {
+		return &s, nil
+	}
+	s = specs.Spec{}
 	if err := json.Unmarshal(data, &s); err != nil {
 		return nil, errs.New(errs.Invalid, "config.json is not valid: %w%s", err, place(data, err))
 	}
