@@ -35,6 +35,7 @@ import (
 	"github.com/moby/buildkit/solver/bboltcachestorage"
 	"github.com/moby/buildkit/util/archutil"
 	"github.com/moby/buildkit/util/leaseutil"
+	bkversion "github.com/moby/buildkit/version"
 	"github.com/moby/buildkit/worker"
 	"github.com/moby/buildkit/worker/base"
 	"github.com/moby/buildkit/worker/label"
@@ -175,6 +176,7 @@ func (b *Builder) open(ctx context.Context) (*engine, error) {
 		w.Close()
 		return nil, err
 	}
+	bkversion.Version = buildkitVersion() // which clients are told; nothing else sets it in a library
 	eng := &engine{sessions: sessions, control: ctl, worker: w, exec: exec}
 	eng.server = newServer(b, ctl)
 	return eng, nil
@@ -202,7 +204,7 @@ func (b *Builder) openWorker(ctx context.Context, parts store.Parts, exec *execu
 	w, err := base.NewWorker(ctx, base.WorkerOpt{
 		ID: id, Root: cfg.Root, MetadataStore: records, Executor: exec,
 		Labels: map[string]string{label.Executor: "shoal", label.Snapshotter: parts.Snapshotter, label.Hostname: hostname,
-			"org.mobyproject.buildkit.worker.moby.host-gateway-ip": ""},
+			"org.mobyproject.buildkit.worker.moby.host-gateway-ip": cfg.Networks.HostGateway(ctx)},
 		Snapshotter:  snapshot.NewSnapshotter(parts.Snapshotter, parts.Snapshots, parts.Namespace, nil),
 		ContentStore: content, Applier: namespaced{parts.Applier, parts.Namespace},
 		Differ:     newDiffer(content),

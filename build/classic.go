@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net"
+	"net/netip"
 	"strconv"
 	"strings"
 
@@ -39,6 +40,9 @@ func (b *Builder) Build(ctx context.Context, r model.BuildRequest, archive io.Re
 		return "", err
 	}
 	defer leave()
+	if r.Options.ExtraHosts, err = extraHosts(r.Options.ExtraHosts, b.cfg.Networks.HostGateway(ctx)); err != nil {
+		return "", err
+	}
 	req, err := solveRequest(r)
 	if err != nil {
 		return "", err
@@ -102,9 +106,6 @@ func checkRequest(r model.BuildRequest) error {
 	default:
 		return errs.New(errs.Unsupported, "network mode %q not supported by buildkit: steps of a build use default, none or host", r.Options.Network)
 	}
-	if r.Source.Squash {
-		return errs.New(errs.Unsupported, "squash is not supported: use a further stage with \"FROM scratch\" and \"COPY --from\" to make an image of one layer")
-	}
 	if len(r.Outputs) > 1 {
 		return errs.New(errs.Invalid, "%d outputs are given; this endpoint takes one", len(r.Outputs))
 	}
@@ -141,6 +142,9 @@ func solveRequest(r model.BuildRequest) (*controlapi.SolveRequest, error) {
 	}
 	if out.Type == client.ExporterImage && names != "" {
 		attrs["name"] = names
+	}
+	if r.Source.Squash {
+		attrs[optSquash] = "true"
 	}
 	req.Exporters = []*controlapi.Exporter{{Type: out.Type, Attrs: attrs}}
 	return req, nil
@@ -179,13 +183,7 @@ func frontendAttrs(r model.BuildRequest) map[string]string {
 	if n := r.Options.Network; n == "host" || n == "none" {
 		a["force-network-mode"] = n
 	}
-	var hosts []string
-	for _, h := range r.Options.ExtraHosts {
-		if name, addr, ok := strings.Cut(h, ":"); ok {
-			hosts = append(hosts, name+"="+addr)
-		}
-	}
-	set("add-hosts", strings.Join(hosts, ","))
+	set("add-hosts", strings.Join(r.Options.ExtraHosts, ","))
 	l := r.Limits
 	set("cgroup-parent", l.CgroupParent)
 	number("shm-size", l.ShmSize)
@@ -205,6 +203,28 @@ func frontendAttrs(r model.BuildRequest) map[string]string {
 		a["context"] = r.Remote
 	}
 	return a
+}
+
+// extraHosts makes NAME:ADDRESS, as clients write it, the front end's NAME=ADDRESS.
+func extraHosts(list []string, gateway string) ([]string, error) {
+	var out []string
+	for _, h := range list {
+		i := strings.IndexAny(h, ":=")
+		if i <= 0 {
+			return nil, errs.New(errs.Invalid, "extra host %q: want NAME:ADDRESS", h)
+		}
+		name, addr := h[:i], strings.TrimSuffix(strings.TrimPrefix(h[i+1:], "["), "]")
+		if addr == "host-gateway" {
+			if addr = gateway; addr == "" {
+				return nil, errs.New(errs.Invalid, "extra host %q: this daemon has no default network in which the host has an address; set host-gateway-ips or give the address", h)
+			}
+		}
+		if _, err := netip.ParseAddr(addr); err != nil {
+			return nil, errs.New(errs.Invalid, "extra host %q: %q is not an IP address", h, addr)
+		}
+		out = append(out, name+"="+addr)
+	}
+	return out, nil
 }
 
 // serveContext makes the session that a client without one would have: it offers the archive and the credentials.

@@ -2,6 +2,7 @@ package build
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -29,59 +30,66 @@ func newClassicWatcher(emit func(model.BuildMessage) error) *classicWatcher {
 // stepName is how BuildKit names a step of a Dockerfile: "[2/3] RUN make" or "[stage 2/3] RUN make".
 var stepName = regexp.MustCompile(`^\[(?:([^\]]*) )?(\d+)/(\d+)\] (.*)$`)
 
+// status sends every announcement and every piece of output as a message of its own, as the classic builder does: readers
+// that look for a step's words find them at the beginning of one.
 func (c *classicWatcher) status(s *controlapi.StatusResponse) error {
-	var b strings.Builder
 	for _, v := range s.Vertexes {
 		c.names[v.Digest] = v.Name
 		if v.Started != nil || v.Cached {
-			c.step(&b, v.Digest, v.Cached)
+			if err := c.step(v.Digest, v.Cached); err != nil {
+				return err
+			}
 		}
 	}
 	for _, l := range s.Logs {
-		c.step(&b, l.Vertex, false)
-		b.Write(l.Msg)
+		if err := errors.Join(c.step(l.Vertex, false), c.say("%s", l.Msg)); err != nil {
+			return err
+		}
 	}
 	for _, w := range s.Warnings {
 		if text := string(w.Short); !c.warns[text] {
 			c.warns[text] = true
-			fmt.Fprintf(&b, "[Warning] %s\n", text)
+			if err := c.say("[Warning] %s\n", text); err != nil {
+				return err
+			}
 		}
 	}
-	if b.Len() == 0 {
-		return nil
-	}
-	return c.emit(model.BuildMessage{Stream: b.String()})
+	return nil
+}
+
+func (c *classicWatcher) say(format string, args ...any) error {
+	return c.emit(model.BuildMessage{Stream: fmt.Sprintf(format, args...)})
 }
 
 // step announces a step once.
-func (c *classicWatcher) step(b *strings.Builder, digest string, cached bool) {
+func (c *classicWatcher) step(digest string, cached bool) error {
 	if c.told[digest] {
-		return
+		return nil
 	}
 	m := stepName.FindStringSubmatch(strings.ReplaceAll(c.names[digest], "\n", " "))
 	if m == nil {
-		return
+		return nil
 	}
 	c.told[digest] = true
 	stage := ""
 	if m[1] != "" && !strings.HasPrefix(m[1], "stage-") {
 		stage = " (" + m[1] + ")"
 	}
-	fmt.Fprintf(b, "Step %s/%s%s : %s\n", m[2], m[3], stage, m[4])
-	if cached {
-		b.WriteString(" ---> Using cache\n")
+	err := c.say("Step %s/%s%s : %s\n", m[2], m[3], stage, m[4])
+	if err == nil && cached {
+		err = c.say(" ---> Using cache\n")
 	}
+	return err
 }
 
 func (c *classicWatcher) built(id string, tags []string) error {
-	var b strings.Builder
-	fmt.Fprintf(&b, "Successfully built %s\n", ids.Short(id))
+	err := c.say("Successfully built %s\n", ids.Short(id))
 	for _, t := range tags {
-		if ref, err := model.ParseReference(t); err == nil {
-			fmt.Fprintf(&b, "Successfully tagged %s\n", ref.Familiar())
+		if ref, rerr := model.ParseReference(t); rerr == nil && err == nil {
+			err = c.say("Successfully tagged %s\n", ref.Familiar())
 		}
 	}
-	return c.emit(model.BuildMessage{Stream: b.String()})
+	return err
 }
 
 // explain makes a build's failure one that names the Dockerfile's line.

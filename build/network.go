@@ -14,10 +14,12 @@ import (
 
 // Networks gives build steps their network. Join makes a namespace on the default network for the step with the given
 // ID; what it returns is given back with Leave, also when the step never ran. Files makes /etc/hosts and /etc/resolv.conf
-// for a step on the default network (joined) or on the host's.
+// for a step on the default network (joined) or on the host's. HostGateway is the address of the host in the default
+// network, "" when there is none.
 type Networks interface {
 	Join(ctx context.Context, id, hostname string) (Joined, error)
 	Leave(ctx context.Context, j Joined) error
+	HostGateway(ctx context.Context) string
 	Files(j Joined, host bool, hostname string, extra []string) (hosts, resolvConf []byte, err error)
 }
 

@@ -39,10 +39,13 @@ func (w *ourWorker) Exporter(name string, sm *session.Manager) (exporter.Exporte
 		name = client.ExporterImage
 	}
 	e, err := w.Worker.Exporter(name, sm)
-	if err != nil || name != client.ExporterImage {
-		return e, err
+	if err != nil {
+		return nil, err
 	}
-	return imageExporter{e, w}, nil
+	if name == client.ExporterImage {
+		e = imageExporter{e, w}
+	}
+	return squashExporter{e, squasher{w.CacheManager(), w.ContentStore(), w.LeaseManager()}}, nil
 }
 
 // imageExporter makes images that run without being unpacked: their layers are the snapshots that were built.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -17,8 +19,13 @@ import (
 // make every start of this program some milliseconds slower and twice as large.
 func buildCommand(a *App) *cobra.Command {
 	var r buildflags.Request
-	cmd := a.command("build [OPTIONS] PATH | URL | -", count(1, 1), func(_ context.Context, _ *client.Client, args []string) error {
+	cmd := a.command("build [OPTIONS] PATH | URL | -", count(1, 1), func(_ context.Context, api *client.Client, args []string) error {
 		r.Context = args[0]
+		for name, value := range a.proxyVars(api.DaemonHost()) {
+			if value != nil && !slices.ContainsFunc(r.Source.Args, func(given string) bool { return given == name || strings.HasPrefix(given, name+"=") }) {
+				r.Source.Args = append(r.Source.Args, name+"="+*value)
+			}
+		}
 		r.Server = buildflags.Server{Host: a.global.Host, Context: a.global.Context, ConfigDir: a.global.ConfigDir, TLS: a.global.TLS}
 		return runBuildClient(&r)
 	})

@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"net/netip"
 	"path/filepath"
 
 	"github.com/shoalhq/shoal/build"
@@ -16,7 +17,7 @@ func (n *Node) openBuilder(cfg *config.Config, runtimePath string) *build.Builde
 	return build.New(build.Config{
 		Root: filepath.Join(cfg.Daemon.DataRoot, "build"), ExecRoot: filepath.Join(cfg.Daemon.ExecRoot, "build"), Runtime: runtimePath,
 		CgroupParent: cfg.Container.Defaults.CgroupParent, Images: n.images.Store, Resolve: n.images.Resolve,
-		Networks: buildNetworks{engineNetworks{n.networks, func() config.DNS { return n.cfg.Load().Network.DNS }, n.log}, cfg.Network.Bridge == "none"},
+		Networks: buildNetworks{engineNetworks{n.networks, func() config.DNS { return n.cfg.Load().Network.DNS }, n.log}, cfg.Network.Bridge == "none", cfg.Network.HostGatewayIPs},
 		Hosts:    n.registryClient().Hosts, Log: n.log,
 		Policy: func() build.Policy { return build.Policy{Entitlements: []string{"network.host"}} },
 	})
@@ -25,7 +26,8 @@ func (n *Node) openBuilder(cfg *config.Config, runtimePath string) *build.Builde
 // buildNetworks puts build steps on the default network.
 type buildNetworks struct {
 	engineNetworks
-	off bool // the daemon has no default network
+	off          bool         // the daemon has no default network
+	hostGateways []netip.Addr // of the administrator
 }
 
 func (b buildNetworks) Join(ctx context.Context, id, hostname string) (build.Joined, error) {
@@ -45,6 +47,25 @@ func (b buildNetworks) Join(ctx context.Context, id, hostname string) (build.Joi
 	}
 	j.Namespace, j.State = ns, a.Endpoints
 	return j, nil
+}
+
+func (b buildNetworks) HostGateway(ctx context.Context) string {
+	if len(b.hostGateways) > 0 {
+		return b.hostGateways[0].String()
+	}
+	if b.off {
+		return ""
+	}
+	n, err := b.Manager.Resolve(ctx, model.NetworkBridge)
+	if err != nil {
+		return ""
+	}
+	for _, p := range n.IPAM.Pools {
+		if p.Subnet.Addr().Is4() && p.Gateway.IsValid() {
+			return p.Gateway.String()
+		}
+	}
+	return ""
 }
 
 func (b buildNetworks) Leave(ctx context.Context, j build.Joined) error {

@@ -13,6 +13,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -73,11 +74,41 @@ func build(ctx context.Context, r *buildflags.Request) error {
 	if _, err := api.Ping(ctx, pingOptions); err != nil {
 		return api.Explain(err)
 	}
+	if err := hostGateway(ctx, bk, opt.FrontendAttrs); err != nil {
+		return err
+	}
 	resp, err := solve(ctx, bk, opt, r.Output)
 	if err != nil {
 		return err
 	}
 	return report(r.Output, resp)
+}
+
+// hostGateway puts the host's address, which the engine knows, where --add-host NAME:host-gateway was given.
+func hostGateway(ctx context.Context, bk *bkclient.Client, attrs map[string]string) error {
+	const mark = "=host-gateway"
+	hosts := strings.Split(attrs["add-hosts"], ",")
+	if !slices.ContainsFunc(hosts, func(h string) bool { return strings.HasSuffix(h, mark) }) {
+		return nil
+	}
+	workers, err := bk.ListWorkers(ctx)
+	if err != nil {
+		return err
+	}
+	addr := ""
+	for _, w := range workers {
+		addr = w.Labels["org.mobyproject.buildkit.worker.moby.host-gateway-ip"]
+	}
+	if addr == "" {
+		return errs.New(errs.Invalid, "--add-host %s: the engine has no default network in which the host has an address; give the address", attrs["add-hosts"])
+	}
+	for i, h := range hosts {
+		if name, ok := strings.CutSuffix(h, mark); ok {
+			hosts[i] = name + "=" + addr
+		}
+	}
+	attrs["add-hosts"] = strings.Join(hosts, ",")
+	return nil
 }
 
 // solve runs the build and shows its progress.

@@ -451,7 +451,13 @@ func (p *plan) outputs(r *buildflags.Request) error {
 			}
 		case bkclient.ExporterOCI, bkclient.ExporterDocker:
 		default:
+			if r.Options.Squash {
+				return errs.New(errs.Invalid, "--squash makes one layer of an image, and output type=%s has no layers; leave one of them out", e.Type)
+			}
 			continue
+		}
+		if r.Options.Squash {
+			e.Attrs["squash"] = "true"
 		}
 		if e.Attrs["name"] == "" && names != "" {
 			e.Attrs["name"] = names

@@ -49,6 +49,7 @@ type Options struct {
 	AddHosts      []string
 	Allow         []string
 	Attest        []string
+	Squash        bool
 }
 
 // Output is what becomes of the result and of the progress.
@@ -114,6 +115,7 @@ func (r *Request) Bind(f *pflag.FlagSet) {
 	f.StringVar(&out.SBOM, "sbom", "", `Shorthand for "--attest=type=sbom"`)
 	f.StringArrayVar(&o.Secrets, "secret", nil, `Secret to expose to the build (format: "id=mysecret[,src=/local/secret]")`)
 	f.StringVar(&l.ShmSize, "shm-size", "", `Shared memory size for build containers`)
+	f.BoolVar(&o.Squash, "squash", false, "Squash newly built layers into a single new layer")
 	f.StringArrayVar(&o.SSH, "ssh", nil, `SSH agent socket or keys to expose to the build (format: "default|<id>[=<socket>|<key>[,<key>]]")`)
 	f.StringArrayVarP(&s.Tags, "tag", "t", nil, `Name and optionally a tag (format: "name:tag")`)
 	f.StringVar(&s.Target, "target", "", "Set the target build stage to build")

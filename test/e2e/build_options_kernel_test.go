@@ -1,0 +1,78 @@
+//go:build kernel
+
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/shoalhq/shoal/test/world"
+)
+
+// TestBuildSquash: all that a build adds is one layer on the base's, with the same files, and the history stays.
+func TestBuildSquash(t *testing.T) {
+	w := world.New(t)
+	file := "FROM toolbox\nCOPY f /f\nRUN echo kept > /kept; rm -rf /etc/passwd\nRUN rm /f; mkdir -m 700 /d; ln -s kept /link; chown 5:6 /kept\nENV A=1\n"
+	dir := write(t, t.TempDir(), map[string]string{"f": "x", "Dockerfile": file})
+	w.Must(w.Shoal("build", "-q", "--squash", "-t", "squashed", dir))
+	layers := func(image string) int {
+		return strings.Count(w.Must(w.Shoal("inspect", "-f", "{{json .RootFS.Layers}}", image)), "sha256:")
+	}
+	base := layers("toolbox")
+	if got := layers("squashed"); got != base+1 {
+		t.Errorf("%d layers on a base of %d", got, base)
+	}
+	if out := w.Must(w.Shoal("run", "--rm", "squashed", "sh", "-c", "[ -e /f ] || [ -e /etc/passwd ] || echo gone; cat /link; stat -c '%u %g %a' /kept /d; echo $A")); out != "gone\nkept\n5 6 644\n0 0 700\n1" {
+		t.Errorf("files of the squashed image: %s", out)
+	}
+	if h := w.Must(w.Shoal("history", "--no-trunc", "squashed")); !strings.Contains(h, "rm /f; mkdir") || !strings.Contains(h, "squashed layers") {
+		t.Errorf("history: %s", h)
+	}
+	archive := world.Archive(map[string]string{"f": "x", "Dockerfile": file})
+	if r := w.Build("squash=1&t=classic", archive); r.Code != 200 || layers("classic") != base+1 {
+		t.Errorf("classic: %d %s", r.Code, r.Body)
+	}
+	w.Must(w.Shoal("build", "-q", "--squash", "-t", "own", write(t, t.TempDir(), map[string]string{"Dockerfile": "FROM scratch\nCOPY --from=toolbox /bin /bin\nCOPY --from=toolbox /sbin /sbin\n"})))
+	if got := layers("own"); got != 1 {
+		t.Errorf("without a base: %d layers", got)
+	}
+	w.Must(w.Shoal("run", "--rm", "own", "/bin/sh", "-c", "true"))
+	out := filepath.Join(t.TempDir(), "oci.tar")
+	w.Must(w.Shoal("build", "-q", "--squash", "-t", "archived", "-o", "type=oci,dest="+out, dir))
+	w.Must(w.Shoal("load", "-i", out))
+	if got := layers("archived"); got != base+1 {
+		t.Errorf("in an archive: %d layers", got)
+	}
+	if r := w.Shoal("build", "--squash", "-o", t.TempDir(), dir); r.Code == 0 || !strings.Contains(r.Err, "no layers") {
+		t.Errorf("squash into a directory: %+v", r)
+	}
+}
+
+// TestBuildHosts: --add-host, also for the host itself, and the client's proxies reach the steps and stay out of the image.
+func TestBuildHosts(t *testing.T) {
+	w := world.New(t)
+	if err := os.MkdirAll(w.Dir+"/config", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(w.Dir+"/config/config.json", []byte(`{"proxies":{"default":{"httpProxy":"http://proxy.test:1"}}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file := "FROM toolbox\nRUN cat /etc/hosts; echo proxy $http_proxy; ip route\n"
+	dir := write(t, t.TempDir(), map[string]string{"Dockerfile": file})
+	r := w.Shoal("build", "--progress", "plain", "-t", "p", "--add-host", "there:192.0.2.7", "--add-host", "gw:host-gateway", "--add-host", "six=[2001:db8::1]", dir)
+	gateway := w.Must(w.Shoal("network", "inspect", "bridge", "-f", "{{(index .IPAM.Config 0).Gateway}}"))
+	for _, want := range []string{"192.0.2.7\tthere", gateway + "\tgw", "2001:db8::1\tsix", "proxy http://proxy.test:1"} {
+		if !strings.Contains(r.Err, want) {
+			t.Errorf("want %q in %s", want, r.Err)
+		}
+	}
+	if all := w.Must(w.Shoal("history", "--no-trunc", "p")) + w.Must(w.Shoal("inspect", "p")); strings.Contains(all, "proxy.test") {
+		t.Errorf("the proxy is in the image: %s", all)
+	}
+	c := w.Build("extrahosts=gw:host-gateway&extrahosts=there:192.0.2.7", world.Archive(map[string]string{"Dockerfile": file}))
+	if !strings.Contains(string(c.Body), gateway+`\tgw`) || !strings.Contains(string(c.Body), `192.0.2.7\tthere`) {
+		t.Errorf("classic: %d %s", c.Code, c.Body)
+	}
+}
