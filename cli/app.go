@@ -42,6 +42,9 @@ func Main(args []string, std Streams) int {
 		args = append(slices.Clone(args[1:]), "--help")
 	}
 	app := &App{Streams: std, args: args}
+	if path, yes := app.completing(); yes {
+		return app.report(app.runPlugin(path))
+	}
 	root := app.root()
 	root.SetArgs(args)
 	root.SetIn(std.In)

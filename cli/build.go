@@ -19,7 +19,11 @@ import (
 // make every start of this program some milliseconds slower and twice as large.
 func buildCommand(a *App) *cobra.Command {
 	var r buildflags.Request
-	cmd := a.command("build [OPTIONS] PATH | URL | -", count(1, 1), func(_ context.Context, api *client.Client, args []string) error {
+	var cmd *cobra.Command
+	cmd = a.command("build [OPTIONS] PATH | URL | -", count(1, 1), func(_ context.Context, api *client.Client, args []string) error {
+		if err := buildflags.Refused(cmd.Flags()); err != nil {
+			return err
+		}
 		r.Context = args[0]
 		for name, value := range a.proxyVars(api.DaemonHost()) {
 			if value != nil && !slices.ContainsFunc(r.Source.Args, func(given string) bool { return given == name || strings.HasPrefix(given, name+"=") }) {

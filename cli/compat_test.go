@@ -27,7 +27,7 @@ type recorder struct {
 	special func(w http.ResponseWriter, req *http.Request, path string) bool
 }
 
-func newRecorder(t *testing.T) *recorder {
+func newRecorder(t *testing.T, special func(w http.ResponseWriter, req *http.Request, path string) bool) *recorder {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "shoal-cli")
 	if err != nil {
@@ -38,7 +38,7 @@ func newRecorder(t *testing.T) *recorder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &recorder{host: "unix://" + filepath.Join(dir, "s")}
+	r := &recorder{host: "unix://" + filepath.Join(dir, "s"), special: special}
 	srv := &http.Server{Handler: r}
 	go srv.Serve(l)
 	t.Cleanup(func() { srv.Close() })
@@ -236,7 +236,7 @@ func TestSameAsDocker(t *testing.T) {
 		}
 	}
 	t.Chdir(dir)
-	r := newRecorder(t)
+	r := newRecorder(t, nil)
 	t.Setenv("DOCKER_HOST", r.host)
 	t.Setenv("SHOAL_HOST", "")
 	t.Setenv("DOCKER_CONFIG", t.TempDir())

@@ -16,6 +16,7 @@ import (
 type configFile struct {
 	DetachKeys string                       `json:"detachKeys"`
 	Proxies    map[string]map[string]string `json:"proxies"`
+	PluginDirs []string                     `json:"cliPluginsExtraDirs"`
 	Formats    map[string]string            `json:"-"` // psFormat, imagesFormat ...
 }
 

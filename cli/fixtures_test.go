@@ -71,12 +71,8 @@ func logStream() []byte {
 // TestSameOutput gives Docker's command line and ours the same engine and compares what they print.
 func TestSameOutput(t *testing.T) {
 	docker := dockerCLI(t)
-	r := newRecorder(t)
-	t.Setenv("DOCKER_HOST", r.host)
-	t.Setenv("SHOAL_HOST", "")
-	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	things := fixtures(time.Now())
-	r.special = func(w http.ResponseWriter, req *http.Request, path string) bool {
+	r := newRecorder(t, func(w http.ResponseWriter, req *http.Request, path string) bool {
 		if body, ok := things[path]; ok {
 			fmt.Fprint(w, body)
 			return true
@@ -92,7 +88,10 @@ func TestSameOutput(t *testing.T) {
 			return true
 		}
 		return false
-	}
+	})
+	t.Setenv("DOCKER_HOST", r.host)
+	t.Setenv("SHOAL_HOST", "")
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	for _, line := range readTable(t, "output.txt") {
 		t.Run(line, func(t *testing.T) {
 			plain, loose := strings.CutPrefix(line, "~")

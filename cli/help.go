@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -39,6 +40,9 @@ func (a *App) help(cmd *cobra.Command, _ []string) {
 		writeVerbs(w, "Common Commands", list, func(v verb) bool { return slices.Contains(common, v.name) })
 		writeVerbs(w, "Management Commands", list, func(v verb) bool { return v.group != nil })
 		writeVerbs(w, "Commands", list, func(v verb) bool { return v.group == nil && !slices.Contains(common, v.name) })
+		if names := slices.Sorted(maps.Keys(a.plugins())); len(names) > 0 {
+			fmt.Fprintf(w, "\nPlug-ins of the docker command line:\n  %s\n", strings.Join(names, ", "))
+		}
 	} else {
 		writeVerbs(w, "Commands", list, func(verb) bool { return true })
 	}
@@ -82,7 +86,7 @@ func below(cmd *cobra.Command) ([]verb, bool) {
 func writeVerbs(w io.Writer, title string, list []verb, want func(verb) bool) {
 	first := true
 	for _, v := range list {
-		if !want(v) {
+		if !want(v) || v.hidden {
 			continue
 		}
 		if first {

@@ -65,6 +65,6 @@ func importCommand(a *App) *cobra.Command {
 	fs := cmd.Flags()
 	fs.VarP(&changes, "change", "c", "Apply Dockerfile instruction to the created image")
 	fs.StringVarP(&o.Message, "message", "m", "", "Set commit message for imported image")
-	fs.StringVar(&platform, "platform", "", "Set platform if server is multi-platform capable")
+	fs.StringVar(&platform, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), "Set platform if server is multi-platform capable")
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 
 	"github.com/distribution/reference"
 	moby "github.com/moby/moby/client"
@@ -79,7 +80,7 @@ func pullCommand(a *App) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVarP(&all, "all-tags", "a", false, "Download all tagged images in the repository")
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
-	fs.StringVar(&platform, "platform", "", "Set platform if server is multi-platform capable")
+	fs.StringVar(&platform, "platform", os.Getenv("DOCKER_DEFAULT_PLATFORM"), "Set platform if server is multi-platform capable")
 	trust = noTrust(fs)
 	return cmd
 }

@@ -101,9 +101,8 @@ func TestTerminal(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			r := newRecorder(t)
 			p := &pretendShell{ended: make(chan struct{}), open: make(chan struct{})}
-			r.special = p.serve
+			r := newRecorder(t, p.serve)
 			t.Setenv("SHOAL_HOST", r.host)
 			t.Setenv("DOCKER_CONFIG", t.TempDir())
 			code := make(chan int, 1)

@@ -19,6 +19,7 @@ import (
 type verb struct {
 	name    string
 	short   string
+	hidden  bool // not in the help: other programs call it
 	make    func(*App) *cobra.Command
 	aliases []string
 	group   []verb // set instead of make: a noun with its own verbs
@@ -52,7 +53,7 @@ func (a *App) root() *cobra.Command {
 		case showVersion:
 			_, err := fmt.Fprintln(a.Out, "Shoal version "+version.String())
 			return err
-		case len(args) > 0:
+		case len(args) > 0: // after a "--"
 			return unknownCommand(cmd, args[0], verbs())
 		}
 		a.help(cmd, nil)
@@ -60,6 +61,9 @@ func (a *App) root() *cobra.Command {
 	}
 	words := commandWords(a.args)
 	a.fill(root, verbs(), words)
+	if len(words) > 0 && !root.HasSubCommands() {
+		root.AddCommand(a.elsewhere(words[0]))
+	}
 	return root
 }
 
@@ -85,7 +89,7 @@ func (a *App) fill(parent *cobra.Command, list []verb, words []string) {
 func (a *App) build(v verb, rest []string) *cobra.Command {
 	if v.group == nil {
 		cmd := v.make(a)
-		cmd.Short, cmd.Aliases, cmd.DisableFlagsInUseLine = v.short, v.aliases, true
+		cmd.Short, cmd.Aliases, cmd.DisableFlagsInUseLine, cmd.Hidden = v.short, v.aliases, true, v.hidden
 		if cmd.Flags().Lookup("help") == nil {
 			if cmd.Flags().ShorthandLookup("h") == nil {
 				cmd.Flags().BoolP("help", "h", false, "Print usage")

@@ -90,9 +90,8 @@ func TestRunAttached(t *testing.T) {
 			err: "shoal: cannot attach stdin to a TTY-enabled container because stdin is not a terminal; leave out -t, or run from a terminal\n\nRun 'shoal run --help' for more information\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			r := newRecorder(t)
 			p := &pretendRun{code: tt.code, startError: tt.startError, stdin: make(chan string, 1), ended: make(chan struct{})}
-			r.special = p.serve
+			r := newRecorder(t, p.serve)
 			t.Setenv("SHOAL_HOST", r.host)
 			t.Setenv("DOCKER_CONFIG", t.TempDir())
 			var out, errb bytes.Buffer

@@ -159,6 +159,7 @@ func volumeVerbs() []verb {
 func systemVerbs() []verb {
 	return []verb{
 		{name: "df", short: "Show disk usage", make: dfCommand},
+		{name: "dial-stdio", short: "Join standard input and output to the engine's socket", hidden: true, make: dialStdioCommand},
 		{name: "events", short: "Get real time events from the server", make: eventsCommand},
 		{name: "info", short: "Display system-wide information", make: infoCommand},
 		{name: "prune", short: "Remove unused data", make: systemPruneCommand},

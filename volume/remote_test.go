@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,14 +27,31 @@ func listen(t *testing.T) (port string) {
 
 func TestRemoteTrouble(t *testing.T) {
 	v := open(t, t.TempDir())
-	result, hang := error(nil), make(chan struct{})
-	var got string
+	var (
+		mu     sync.Mutex // the mount that hangs outlives the call that asked for it
+		result error
+		got    string
+		hang   = make(chan struct{})
+	)
+	answer := func(with error) {
+		mu.Lock()
+		defer mu.Unlock()
+		result, got = with, ""
+	}
+	mounted := func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return got
+	}
 	v.mount = func(device, _, kind string, _ uintptr, data string) error {
+		mu.Lock()
 		got = kind + " " + device + " " + data
-		if result == nil {
+		with := result
+		mu.Unlock()
+		if with == nil {
 			<-hang
 		}
-		return result
+		return with
 	}
 	refused, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -59,7 +77,7 @@ func TestRemoteTrouble(t *testing.T) {
 	} {
 		name := "vol" + string(rune('a'+i))
 		make1(t, v, model.Volume{Name: name, Options: map[string]string{"type": c.kind, "device": c.device, "o": c.o}})
-		result, got = c.result, ""
+		answer(c.result)
 		if v.patience = mountPatience; strings.Contains(c.says, "200ms") {
 			v.patience = 200 * time.Millisecond
 		}
@@ -68,7 +86,7 @@ func TestRemoteTrouble(t *testing.T) {
 			strings.Contains(err.Error(), "secret") {
 			t.Errorf("%s %s %s: %v", c.kind, c.device, c.o, err)
 		}
-		if !strings.HasPrefix(got, c.mounts) {
+		if got := mounted(); !strings.HasPrefix(got, c.mounts) {
 			t.Errorf("%s %s %s: mounted %q, want %q", c.kind, c.device, c.o, got, c.mounts)
 		}
 		if e := v.all[name]; len(e.mounted) > 0 {
@@ -81,7 +99,7 @@ func TestRemoteTrouble(t *testing.T) {
 	}
 	close(hang)
 	<-v.all["volf"].pending
-	result = os.ErrPermission
+	answer(os.ErrPermission)
 	if _, err := v.Mount(t.Context(), "volf", "c1"); err == nil || strings.Contains(err.Error(), "earlier mount") {
 		t.Error(err)
 	}

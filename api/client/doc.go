@@ -14,7 +14,7 @@
 //
 // The host is the first of: Options.Host; Options.Context; SHOAL_HOST; DOCKER_HOST; DOCKER_CONTEXT; the configuration
 // file's currentContext; DefaultHost. Hosts are unix:///path, tcp://host:port, http(s)://..., ssh://[user@]host[:port]
-// (runs the system's ssh and "docker system dial-stdio" there; SSHCommand changes what runs) and fd-less paths
+// (runs the system's ssh, and "shoal system dial-stdio" there, or docker's where there is no shoal) and bare paths
 // ("/run/x.sock" is unix:///run/x.sock). Contexts are read from, and written to, Docker's own store under ConfigDir
 // (DOCKER_CONFIG or ~/.docker): see ListContexts, LoadContext, SaveContext, RemoveContext, UseContext.
 //

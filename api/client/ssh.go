@@ -14,9 +14,9 @@ import (
 	"github.com/shoalhq/shoal/lib/errs"
 )
 
-// SSHCommand is what runs on the far side of an ssh:// host: it joins its standard streams to the engine's socket.
-// Docker's command line has this verb wherever Docker is installed, and Shoal's has it too.
-var SSHCommand = []string{"docker", "system", "dial-stdio"}
+// dialStdio runs on the far side of an ssh:// host, whatever shell is there, with flags after it: a verb that joins its standard
+// streams to the engine's socket. Docker's command line has it wherever Docker is installed, Shoal's where Shoal is.
+const dialStdio = `sh -c 'p=$(command -v shoal) || p=docker; exec "$p" "$@" system dial-stdio' sh`
 
 // sshDialer connects by the system's ssh, so that the user's keys, agent and configuration count.
 func sshDialer(host string) (func(context.Context, string, string) (net.Conn, error), error) {
@@ -40,12 +40,20 @@ func sshDialer(host string) (func(context.Context, string, string) (net.Conn, er
 	if port := u.Port(); port != "" {
 		args = append(args, "-p", port)
 	}
-	remote := SSHCommand
+	remote := dialStdio
 	if path := strings.TrimRight(u.Path, "/"); path != "" {
-		remote = append([]string{remote[0], "--host", "unix://" + path}, remote[1:]...)
+		if strings.ContainsFunc(path, shellReads) {
+			return nil, errs.New(errs.Invalid, "host %q: the path of the socket over there has characters that a shell reads; want letters, digits and any of / . _ - + : @", host)
+		}
+		remote += " --host unix://" + path
 	}
-	args = append(append(args, "--", u.Hostname()), remote...)
+	args = append(args, "--", u.Hostname(), remote)
 	return func(context.Context, string, string) (net.Conn, error) { return startPipe("ssh", args) }, nil
+}
+
+// shellReads says whether a character may mean something to the shell over there.
+func shellReads(r rune) bool {
+	return !(r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("/._-+:@", r))
 }
 
 // pipeConn is a program's standard streams as a connection.

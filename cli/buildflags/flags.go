@@ -3,9 +3,12 @@
 package buildflags
 
 import (
+	"os"
+
 	"github.com/spf13/pflag"
 
 	"github.com/shoalhq/shoal/api/client"
+	"github.com/shoalhq/shoal/lib/errs"
 )
 
 // Request is what the command line hands to the build client.
@@ -106,8 +109,8 @@ func (r *Request) Bind(f *pflag.FlagSet) {
 	f.BoolVar(&o.NoCache, "no-cache", false, "Do not use cache when building the image")
 	f.StringSliceVar(&o.NoCacheFilter, "no-cache-filter", nil, "Do not cache specified stages")
 	f.StringArrayVarP(&out.Outputs, "output", "o", nil, `Output destination (format: "type=local,dest=path")`)
-	f.StringSliceVar(&s.Platforms, "platform", nil, "Set target platform for build")
-	f.StringVar(&out.Progress, "progress", "auto", `Set type of progress output ("auto", "plain", "tty", "quiet", "rawjson"). Use plain to show container output`)
+	f.StringSliceVar(&s.Platforms, "platform", set("DOCKER_DEFAULT_PLATFORM"), "Set target platform for build")
+	f.StringVar(&out.Progress, "progress", append(set("BUILDKIT_PROGRESS"), "auto")[0], `Set type of progress output ("auto", "plain", "tty", "quiet", "rawjson"). Use plain to show container output`)
 	f.StringVar(&out.Provenance, "provenance", "", `Shorthand for "--attest=type=provenance"`)
 	f.BoolVar(&o.Pull, "pull", false, "Always attempt to pull all referenced images")
 	f.BoolVar(&out.Push, "push", false, `Shorthand for "--output=type=registry"`)
@@ -121,4 +124,51 @@ func (r *Request) Bind(f *pflag.FlagSet) {
 	f.StringVar(&s.Target, "target", "", "Set the target build stage to build")
 	f.StringArrayVar(&l.Ulimits, "ulimit", nil, "Ulimit options (format: name=soft[:hard])")
 	f.Lookup("provenance").NoOptDefVal, f.Lookup("sbom").NoOptDefVal = "true", "true"
+	bindClassic(f)
+}
+
+// classic are the flags of Docker's former builder. Those with a reason are refused when they are used.
+var classic = []struct{ name, kind, why string }{
+	{"compress", "bool", ""}, // contexts travel by differences
+	{"disable-content-trust", "bool", ""},
+	{"force-rm", "bool", ""}, // nothing is left of a step that failed
+	{"isolation", "string", "others than \"default\" exist on Windows only"},
+	{"rm", "bool", ""},
+	{"security-opt", "list", "a step has more rights only by its own \"RUN --security=insecure\" and \"--allow security.insecure\""},
+}
+
+func bindClassic(f *pflag.FlagSet) {
+	for _, c := range classic {
+		switch c.kind {
+		case "bool":
+			f.Bool(c.name, c.name == "rm", "")
+		case "string":
+			f.String(c.name, "", "")
+		case "list":
+			f.StringSlice(c.name, nil, "")
+		}
+		_ = f.MarkHidden(c.name)
+	}
+}
+
+// Refused says which flag of Docker's former builder cannot be followed, and why.
+func Refused(f *pflag.FlagSet) error {
+	for _, c := range classic {
+		v := f.Lookup(c.name).Value.String()
+		if c.why != "" && f.Changed(c.name) && v != "false" && v != "default" && v != "" && v != "[]" {
+			return errs.New(errs.Unsupported, "--%s: %s", c.name, c.why)
+		}
+	}
+	if v, _ := f.GetBool("disable-content-trust"); !v && f.Changed("disable-content-trust") {
+		return errs.New(errs.Unsupported, "--disable-content-trust=false: Docker Content Trust (Notary v1) no longer exists; name base images by digest to be sure of their content")
+	}
+	return nil
+}
+
+// set gives an environment variable's value as a list of one, or nil when it is not set.
+func set(name string) []string {
+	if v := os.Getenv(name); v != "" {
+		return []string{v}
+	}
+	return nil
 }
