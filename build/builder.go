@@ -46,6 +46,7 @@ import (
 
 	"github.com/shoalhq/shoal/image/store"
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/version"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -212,7 +213,7 @@ func (b *Builder) openWorker(ctx context.Context, parts store.Parts, exec *execu
 		Platforms:    hostPlatforms(),
 		LeaseManager: leaseutil.WithNamespace(parts.Leases, parts.Namespace), GarbageCollect: collector(cfg.Images),
 		GCPolicy: gcPolicy(cfg.Root, policy), ParallelismSem: parallel, MountPoolRoot: filepath.Join(cfg.ExecRoot, mountsDir),
-		BuildkitVersion: client.BuildkitVersion{Package: "github.com/moby/buildkit", Version: buildkitVersion()},
+		BuildkitVersion: client.BuildkitVersion{Package: "github.com/moby/buildkit", Version: version.Module("github.com/moby/buildkit")},
 	})
 	if err != nil {
 		records.Close()

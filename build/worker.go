@@ -3,7 +3,6 @@ package build
 import (
 	"context"
 	"encoding/json"
-	"runtime/debug"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -183,16 +182,4 @@ func gcPolicy(root string, p Policy) []client.PruneInfo {
 			ReservedSpace: rule.ReservedSpace.AsBytes(free), MaxUsedSpace: rule.MaxUsedSpace.AsBytes(free), MinFreeSpace: rule.MinFreeSpace.AsBytes(free)})
 	}
 	return out
-}
-
-// buildkitVersion is that of the library.
-func buildkitVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, m := range info.Deps {
-			if m.Path == "github.com/moby/buildkit" {
-				return m.Version
-			}
-		}
-	}
-	return "unknown"
 }

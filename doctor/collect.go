@@ -241,6 +241,22 @@ var fileSystems = map[int64]string{unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER
 	unix.OVERLAYFS_SUPER_MAGIC: "overlay", unix.NFS_SUPER_MAGIC: "nfs", 0x2fc12fc1: "zfs", unix.F2FS_SUPER_MAGIC: "f2fs", unix.FUSE_SUPER_MAGIC: "fuse",
 	0xca451a4e: "bcachefs"}
 
+func fileSystem(fs *unix.Statfs_t) string {
+	if name := fileSystems[int64(fs.Type)]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("file system %#x", fs.Type)
+}
+
+// FileSystem names the kind of file system that a path is on; "" when there is no such path.
+func FileSystem(path string) string {
+	var fs unix.Statfs_t
+	if unix.Statfs(path, &fs) != nil {
+		return ""
+	}
+	return fileSystem(&fs)
+}
+
 func storage(dataRoot string) Storage {
 	dir := filepath.Clean(dataRoot)
 	for dir != "/" {
@@ -254,10 +270,7 @@ func storage(dataRoot string) Storage {
 	if unix.Statfs(dir, &fs) != nil {
 		return s
 	}
-	s.FileSystem = fileSystems[int64(fs.Type)]
-	if s.FileSystem == "" {
-		s.FileSystem = fmt.Sprintf("file system %#x", fs.Type)
-	}
+	s.FileSystem = fileSystem(&fs)
 	size := uint64(fs.Frsize)
 	if size == 0 {
 		size = uint64(fs.Bsize)

@@ -185,12 +185,13 @@ func findRuntime() (string, error) {
 
 func (n *Node) backends() server.Backends {
 	hostname, _ := os.Hostname()
+	runtimePath, _ := findRuntime() // found before
 	return server.Backends{
 		Containers: n.engine, Life: n.engine, Streams: n.engine, Files: n.engine, Execs: n.engine,
 		Making:   server.Making{Images: apiImages{n.images, n.engine}, Transfer: n.images, Registry: n.registryClient(), Builds: n.front.builder},
 		Networks: apiNetworks{n.networks, n.engine}, Volumes: apiVolumes{n.volumes, n.engine, n.images},
 		System: &about{cfg: func() config.Config { return *n.cfg.Load() }, id: daemonID(n.cfg.Load().Daemon.DataRoot),
-			hostname: hostname, driver: n.storageDriver, images: n.imageCount, warnings: n.warnings, host: readHostFacts(), logs: logopts.Drivers, drivers: n.volumes.Drivers},
+			hostname: hostname, runtime: runtimePath, driver: n.storageDriver, images: n.imageCount, warnings: n.warnings, host: readHostFacts(), logs: logopts.Drivers, drivers: n.volumes.Drivers},
 		Events: n.bus,
 	}
 }

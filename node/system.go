@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/api/types"
+	"github.com/shoalhq/shoal/doctor"
 	"github.com/shoalhq/shoal/lib/version"
 	"github.com/shoalhq/shoal/node/config"
 )
@@ -26,6 +27,7 @@ type about struct {
 	cfg      func() config.Config // the present configuration, which a reload changes
 	id       string
 	hostname string
+	runtime  string                       // our OCI runtime's program
 	driver   func(context.Context) string // of the image store
 	images   func(context.Context) int
 	warnings func() []string
@@ -127,16 +129,26 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 		Swarm:           swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
 		CDISpecDirs:     cdiSpecDirs(&c),
-		RegistryConfig:  registries(&c),
+		RegistryConfig:  registries(&c), IndexServerAddress: "https://index.docker.io/v1/",
 		Warnings:        append(a.warnings(), c.Warnings...),
 	}
 	info.SecurityOptions = a.security()
 	for _, name := range (&devices{dirs: func() []string { return info.CDISpecDirs }}).Names() {
 		info.DiscoveredDevices = append(info.DiscoveredDevices, system.DeviceInfo{Source: "cdi", ID: name})
 	}
-	info.Runtimes = map[string]system.RuntimeWithStatus{"shoal": {}}
-	for name, r := range c.Container.Runtimes {
+	info.Runtimes = map[string]system.RuntimeWithStatus{}
+	for name, r := range taskRuntimes(&c) {
+		if r.Path == "" {
+			r.Path = a.runtime
+		}
 		info.Runtimes[name] = system.RuntimeWithStatus{Runtime: system.Runtime{Path: r.Path, Args: r.Args}}
+	}
+	// What containers are run and started with is ours; of containerd there are the parts that keep images.
+	info.RuncCommit.ID, info.InitCommit.ID = version.GitCommit, version.GitCommit
+	info.ContainerdCommit.ID = version.Module("github.com/containerd/containerd/v2")
+	if info.Driver == "overlay2" {
+		info.DriverStatus = [][2]string{{"Backing Filesystem", doctor.FileSystem(c.Daemon.DataRoot)}, {"Supports d_type", "true"},
+			{"Using metacopy", "false"}, {"Native Overlay Diff", "true"}, {"userxattr", "false"}}
 	}
 	for _, p := range c.Network.Pools {
 		info.DefaultAddressPools = append(info.DefaultAddressPools, system.NetworkAddressPool{Base: p.Base, Size: p.Size})

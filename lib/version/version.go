@@ -1,7 +1,10 @@
 // Package version says which build this is. The linker sets the variables (see the Makefile); nothing else may.
 package version
 
-import "runtime"
+import (
+	"runtime"
+	"runtime/debug"
+)
 
 // Set by the linker.
 var (
@@ -15,3 +18,15 @@ func String() string { return Version + ", build " + GitCommit }
 
 // Go is the version of the Go tool chain that built this.
 func Go() string { return runtime.Version() }
+
+// Module is the version of a module that is linked into this program; "unknown" when it is not.
+func Module(path string) string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range info.Deps {
+			if m.Path == path {
+				return m.Version
+			}
+		}
+	}
+	return "unknown"
+}

@@ -88,7 +88,6 @@ func Forward(target spec.LogTarget, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	defer s.close()
 	q := &queue{out: out, sender: s}
 	q.more.L, q.room.L = &q.mu, &q.mu
 	if err := s.connect(); err == nil {
@@ -100,6 +99,7 @@ func Forward(target spec.LogTarget, in io.Reader, out io.Writer) error {
 	done := make(chan struct{})
 	go func() {
 		q.deliver()
+		s.close() // by whoever sends: after the last chance it may still be sending, until the process ends
 		close(done)
 	}()
 	err = q.read(in)
