@@ -130,7 +130,7 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
 		CDISpecDirs:     cdiSpecDirs(&c),
 		RegistryConfig:  registries(&c), IndexServerAddress: "https://index.docker.io/v1/",
-		Warnings:        append(a.warnings(), c.Warnings...),
+		Warnings: append(a.warnings(), c.Warnings...),
 	}
 	info.SecurityOptions = a.security()
 	for _, name := range (&devices{dirs: func() []string { return info.CDISpecDirs }}).Names() {
