@@ -295,5 +295,20 @@ func (b *Builder) Session(ctx context.Context, conn net.Conn, header map[string]
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(b.ended, cancel)()
-	return eng.sessions.HandleConn(ctx, conn, header)
+	return eng.sessions.HandleConn(ctx, sessionConn{conn, cancel}, header)
+}
+
+// sessionConn ends the session with its connection. BuildKit by itself asks for the client's health and gives up after some
+// failures, which takes ten seconds and more, and says so in the log for every client that has left.
+type sessionConn struct {
+	net.Conn
+	ended context.CancelFunc
+}
+
+func (c sessionConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if err != nil {
+		c.ended()
+	}
+	return n, err
 }

@@ -245,7 +245,11 @@ func (e *engine) serveContext(ctx context.Context, r model.BuildRequest, archive
 	req.Session = s.ID()
 	go s.Run(ctx, func(ctx context.Context, _ string, meta map[string][]string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
-		go e.sessions.HandleConn(ctx, theirs, meta)
+		ctx, cancel := context.WithCancel(ctx)
+		go func() {
+			defer cancel()
+			e.sessions.HandleConn(ctx, sessionConn{theirs, cancel}, meta)
+		}()
 		return ours, nil
 	})
 	return func() { s.Close() }, nil

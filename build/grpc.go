@@ -2,6 +2,7 @@ package build
 
 import (
 	"context"
+	"log/slog"
 	"net"
 	"net/http"
 
@@ -36,6 +37,8 @@ func (b *Builder) GRPC(ctx context.Context, conn net.Conn) error {
 	defer stop()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()
 	h2 := &http2.Server{}
-	h2.ServeConn(conn, &http2.ServeConnOpts{Context: ctx, Handler: http.HandlerFunc(eng.server.ServeHTTP), BaseConfig: &http.Server{}})
+	// Clients that leave in the middle are no trouble of the daemon's.
+	quiet := &http.Server{ErrorLog: slog.NewLogLogger(b.cfg.Log.Handler(), slog.LevelDebug)}
+	h2.ServeConn(conn, &http2.ServeConnOpts{Context: ctx, Handler: http.HandlerFunc(eng.server.ServeHTTP), BaseConfig: quiet})
 	return nil
 }

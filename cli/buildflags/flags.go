@@ -123,7 +123,6 @@ func (r *Request) Bind(f *pflag.FlagSet) {
 	f.StringArrayVarP(&s.Tags, "tag", "t", nil, `Name and optionally a tag (format: "name:tag")`)
 	f.StringVar(&s.Target, "target", "", "Set the target build stage to build")
 	f.StringArrayVar(&l.Ulimits, "ulimit", nil, "Ulimit options (format: name=soft[:hard])")
-	f.Lookup("provenance").NoOptDefVal, f.Lookup("sbom").NoOptDefVal = "true", "true"
 	bindClassic(f)
 }
 
