@@ -177,7 +177,7 @@ func (b *Builder) open(ctx context.Context) (*engine, error) {
 		w.Close()
 		return nil, err
 	}
-	bkversion.Version = buildkitVersion() // which clients are told; nothing else sets it in a library
+	bkversion.Version = version.Module("github.com/moby/buildkit") // which clients are told; nothing else sets it in a library
 	eng := &engine{sessions: sessions, control: ctl, worker: w, exec: exec}
 	eng.server = newServer(b, ctl)
 	return eng, nil
