@@ -44,6 +44,7 @@ func verbs() []verb {
 		{name: "export", short: "Export a container's filesystem as a tar archive", make: exportCommand},
 		{name: "history", short: "Show the history of an image", make: historyCommand},
 		{name: "import", short: "Import the contents from a tarball to create a filesystem image", make: importCommand},
+		{name: "import-docker", short: "Take over images, volumes, networks and containers of a stopped Docker", make: importDockerCommand},
 		{name: "inspect", short: "Return low-level information on objects", make: inspectCommand},
 		{name: "kill", short: "Kill one or more running containers", make: killCommand},
 		{name: "load", short: "Load an image from a tar archive or STDIN", make: loadCommand},

@@ -27,6 +27,16 @@ import (
 // Create makes a container: image, name, mounts and writable layer are settled, and nothing runs yet. When it fails
 // nothing is left behind.
 func (e *Engine) Create(ctx context.Context, r model.CreateRequest) (model.CreateResult, error) {
+	return e.create(ctx, r, nil)
+}
+
+// CreateWithChanges is Create of a container that another engine had: fill writes what it changed into the empty writable
+// layer.
+func (e *Engine) CreateWithChanges(ctx context.Context, r model.CreateRequest, fill func(upper string) error) (model.CreateResult, error) {
+	return e.create(ctx, r, fill)
+}
+
+func (e *Engine) create(ctx context.Context, r model.CreateRequest, fill func(upper string) error) (model.CreateResult, error) {
 	if r.Name = strings.TrimPrefix(r.Name, "/"); r.Name != "" {
 		if err := validName(r.Name); err != nil {
 			return model.CreateResult{}, err
@@ -55,7 +65,7 @@ func (e *Engine) Create(ctx context.Context, r model.CreateRequest) (model.Creat
 	if err := e.settleLabels(c, u.Add); err != nil {
 		return model.CreateResult{}, err
 	}
-	if err := e.build(ctx, c, u.Add); err != nil {
+	if err := e.build(ctx, c, fill, u.Add); err != nil {
 		return model.CreateResult{}, errs.Wrap(err, "create container %s", c.Name)
 	}
 	if err := e.index.add(newEntry(c)); err != nil {
@@ -203,7 +213,7 @@ func (e *Engine) name(c *model.Container, asked string) error {
 
 // build makes what the container needs on disk and records it; the record is the last step: without it, the next start
 // of the daemon removes the rest.
-func (e *Engine) build(ctx context.Context, c *model.Container, undo func(func())) error {
+func (e *Engine) build(ctx context.Context, c *model.Container, fill func(upper string) error, undo func(func())) error {
 	if err := e.ports.Images.Use(ctx, c.ID, c.Image.ID); err != nil {
 		return err
 	}
@@ -223,6 +233,11 @@ func (e *Engine) build(ctx context.Context, c *model.Container, undo func(func()
 	if err := limitLayer(c, dir, undo); err != nil {
 		return err
 	}
+	if fill != nil {
+		if err := e.fillLayer(c, filepath.Join(dir, record.UpperDir), fill); err != nil {
+			return err
+		}
+	}
 	if err := e.createVolumes(ctx, c, undo); err != nil {
 		return err
 	}
@@ -238,6 +253,22 @@ func (e *Engine) build(ctx context.Context, c *model.Container, undo func(func()
 		return err
 	}
 	return e.records.SaveSpec(c, !c.Spec.Options.AutoRemove)
+}
+
+// fillLayer lets fill write the writable layer, and waits until it is on the disk.
+func (e *Engine) fillLayer(c *model.Container, upper string, fill func(upper string) error) error {
+	if e.idMaps(c) != nil {
+		return errs.New(errs.Unsupported, "its changed files belong to other users than they would here, with user namespaces (userns-remap); commit them to an image with the engine that made them")
+	}
+	if err := fill(upper); err != nil {
+		return errs.Wrap(err, "copy its changed files")
+	}
+	f, err := os.Open(upper)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.Syncfs(int(f.Fd()))
 }
 
 // limitLayer bounds a container's writable layer by --storage-opt size. The directory that overlay works in counts, too,

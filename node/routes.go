@@ -35,6 +35,7 @@ func (n *Node) routes() map[string]route {
 		"DELETE /shoal/sockets/{name}":        n.serveSocketRemove,
 		"POST /shoal/explain":                 n.serveExplain,
 		"GET /shoal/audit":                    n.serveAudit,
+		"POST /shoal/import-docker":           n.serveImportDocker,
 	}
 }
 

@@ -22,6 +22,7 @@ const maxDepth = 1024
 type copier struct {
 	ctx      context.Context
 	image    bool                 // the source is an image's layer: what only means something to overlay is no content
+	upper    bool                 // the source is an overlay's directory of changes: see changeMark
 	progress func(bytes int64)    // may be nil: content copied since the last call
 	links    map[[2]uint64]string // device and inode of files with several names → name in the copy
 	root     int                  // of the copy
@@ -274,6 +275,11 @@ func (c *copier) xattrs(src, dst int) error {
 	return eachXattr(src, func(name string, value []byte) error {
 		if c.image && (strings.HasPrefix(name, "trusted.overlay.") || strings.HasPrefix(name, "user.overlay.")) {
 			return nil
+		}
+		if c.upper {
+			if keep, err := changeMark(name); !keep || err != nil {
+				return err
+			}
 		}
 		return setXattr(dst, name, value)
 	})

@@ -172,4 +172,5 @@ var table = map[string]Rule{
 	"POST /shoal/volumes/{name}/restore":  streamed,
 	"POST /shoal/volumes/{name}/clone":    streamed,
 	"POST /shoal/explain":                 look,
+	"POST /shoal/import-docker":           engine,
 }

@@ -40,6 +40,7 @@ var table = []rule{
 	{who: "node", may: []string{""}},
 	{who: "cmd", may: []string{""}},
 	{who: "images", may: nil},
+	{who: "importdocker", may: []string{"model"}},
 	{who: "packaging", may: []string{"cli"}},
 	{who: "test", may: []string{""}},
 }
