@@ -81,6 +81,8 @@ type NetworkSpec struct {
 	IPAM       IPAM              `json:"ipam"`
 	Options    map[string]string `json:"options,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
+	ConfigOnly bool              `json:"configOnly,omitempty"` // only what others are made from; nobody joins it
+	ConfigFrom string            `json:"configFrom,omitempty"` // name of the network that the configuration was taken from
 }
 
 // Network is a network as recorded: the spec with its pools chosen.

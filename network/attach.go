@@ -223,6 +223,9 @@ func (m *Manager) reserveOne(c *attached, r AttachRequest, ref string, used map[
 	if err == nil && s.gone {
 		err = errs.New(errs.NotFound, "network %s is being removed", ref)
 	}
+	if err == nil && s.ConfigOnly {
+		err = errs.New(errs.Forbidden, "network %s holds only configuration, nobody can join it; make a network from it with `network create --config-from %s NAME`", ref, s.Name)
+	}
 	if err == nil && s.users[c.id] {
 		err = errs.New(errs.Forbidden, "%s is on the network %s already", c.label, s.Name)
 	}

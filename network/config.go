@@ -34,6 +34,8 @@ type Carriage struct {
 	// HostPolicy lets the host's firewall decide as it does for the host's own servers: connections to published ports
 	// arrive at the host, in the chain input, and the daemon carries them on. The containers see the host's address.
 	HostPolicy bool
+	// DirectRouting lets everybody with a route to a container reach its published ports at the container's own address.
+	DirectRouting bool
 }
 
 // Foreign is where drivers of others are found.

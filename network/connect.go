@@ -20,7 +20,7 @@ func (m *Manager) Connect(ctx context.Context, r AttachRequest) (Attachment, err
 		return m.Attach(ctx, r)
 	}
 	for name := range r.Endpoints {
-		if n, err := m.Resolve(ctx, name); err == nil && (n.Driver == model.DriverHost || n.Driver == model.DriverNull) {
+		if n, err := m.Resolve(ctx, name); err == nil && !n.ConfigOnly && (n.Driver == model.DriverHost || n.Driver == model.DriverNull) {
 			return Attachment{}, errs.New(errs.Forbidden, "%s cannot be connected to the network %s while it has a network namespace of its own", c.label, n.Name)
 		}
 	}
@@ -139,7 +139,7 @@ func (m *Manager) republish(c *attached, eps []*endpoint) error {
 	asked := slices.Clone(c.ports)
 	for i, p := range asked {
 		for _, b := range c.bound {
-			if b.Port == p.Port && (!p.HostIP.IsValid() || p.HostIP == b.HostIP) && (p.HostPort == 0 || b.HostPort >= p.HostPort && b.HostPort <= max(p.HostPort, p.HostPortEnd)) {
+			if len(b.direct) == 0 && b.Port == p.Port && (!p.HostIP.IsValid() || p.HostIP == b.HostIP) && (p.HostPort == 0 || b.HostPort >= p.HostPort && b.HostPort <= max(p.HostPort, p.HostPortEnd)) {
 				asked[i].HostPort, asked[i].HostPortEnd = b.HostPort, b.HostPort
 				break
 			}

@@ -130,6 +130,9 @@ func (m *Manager) requestPools(ctx context.Context, n *model.Network, u *undo.St
 // removeForeign lets the network's own programs forget it. One that is not there any more does not keep the network: its
 // owner has taken it away, and nobody could ever remove the network.
 func (m *Manager) removeForeign(ctx context.Context, s *state) error {
+	if s.ConfigOnly {
+		return nil // nobody was told of it
+	}
 	var failed error
 	if d := m.foreignDriver(&s.Network); d != nil {
 		failed = d.RemoveNetwork(ctx, s.Network)

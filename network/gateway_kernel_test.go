@@ -97,3 +97,57 @@ func TestGatewayIsolated(t *testing.T) {
 		}
 	}
 }
+
+// Published ports are open at the container's own address to who comes in by a trusted link, and to nobody else.
+func TestTrustedLinks(t *testing.T) {
+	w := newWorld(t, nil)
+	_, err := w.m.Create(context.Background(), model.NetworkSpec{Name: "n", IPv4: true, IPv6: true,
+		IPAM:    model.IPAM{Pools: []model.IPPool{{Subnet: pfxOf(t, "10.200.0.0/24")}, {Subnet: pfxOf(t, "2001:db8:200::/64")}}},
+		Options: map[string]string{model.OptBridgeTrusted: "vxlan.1:uplink0"}})
+	must(t, err)
+	_, err = w.m.Create(context.Background(), model.NetworkSpec{Name: "other", IPv4: true,
+		IPAM: model.IPAM{Pools: []model.IPPool{{Subnet: pfxOf(t, "10.201.0.0/24")}}}, Options: map[string]string{model.OptBridgeTrusted: "lo"}})
+	must(t, err)
+	must(t, kernel.In(w.outside, func() error {
+		for _, r := range []*netlink.Route{{Dst: mustNet("10.200.0.0/24"), Gw: hostAddr.AsSlice()}, {Dst: mustNet("10.201.0.0/24"), Gw: hostAddr.AsSlice()},
+			{Dst: mustNet("2001:db8:200::/64"), Gw: netip.MustParseAddr("2001:db8:1::1").AsSlice()}} {
+			if err := netlink.RouteAdd(r); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+	limited := binding(t, "8085:85")
+	limited.Sources = []netip.Prefix{pfxOf(t, "192.0.2.0/24")}
+	r := w.request("web", map[string]model.EndpointSpec{"n": {}}, "127.0.0.1|8080:80", "8081:80")
+	r.Ports = append(r.Ports, limited)
+	b := w.box(r)
+	o := w.box(w.request("other", map[string]model.EndpointSpec{"other": {}}, "8090:80"))
+	for _, port := range []uint16{80, 85, 90} {
+		serve(t, b.ns, port, "web")
+	}
+	serve(t, o.ns, 80, "other")
+	at := func(a netip.Addr, port uint16) string { return netip.AddrPortFrom(a, port).String() }
+	expect(t, "published", call(t, w.outside, "tcp", at(b.ip("n"), 80)), "web 198.51.100.2")
+	expect(t, "published, IPv6", call(t, w.outside, "tcp", at(b.ip6("n"), 80)), "web 2001:db8:1::2")
+	expect(t, "not published", silent(t, w.outside, "tcp", at(b.ip("n"), 90)), "")
+	expect(t, "for others only", silent(t, w.outside, "tcp", at(b.ip("n"), 85)), "")
+	expect(t, "another link", silent(t, w.outside, "tcp", at(o.ip("other"), 80)), "")
+	// One of two ports that lead to the same goes: what the other opened stays.
+	_, err = w.m.UpdatePorts(b.id, nil, []model.PortBinding{binding(t, "8081:80")})
+	must(t, err)
+	expect(t, "still published", call(t, w.outside, "tcp", at(b.ip("n"), 80)), "web 198.51.100.2")
+	if repaired, err := w.m.auditRules(); repaired || err != nil {
+		t.Errorf("repaired %v %v", repaired, err)
+	}
+	must(t, w.m.Detach(context.Background(), b.id, ""))
+	must(t, w.m.Detach(context.Background(), o.id, ""))
+	if n := len(w.m.want["trusted4"]) + len(w.m.want["trusted6"]); n > 0 {
+		t.Errorf("%d rules left", n)
+	}
+	for _, v := range []string{"a/b", "eth0::eth1", "a-name-that-is-too-long", ":"} {
+		if _, err := w.m.Create(context.Background(), model.NetworkSpec{Name: "x", IPv4: true, Options: map[string]string{model.OptBridgeTrusted: v}}); err == nil {
+			t.Errorf("links %q are accepted", v)
+		}
+	}
+}

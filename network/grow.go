@@ -3,7 +3,6 @@ package network
 import (
 	"slices"
 
-	"github.com/shoalhq/shoal/lib/atomicfile"
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
 	"github.com/shoalhq/shoal/network/ipam"
@@ -66,8 +65,8 @@ func (m *Manager) grow(s *state, v6 bool) error {
 	n := s.Network
 	n.IPAM.Pools = append(slices.Clone(n.IPAM.Pools), p)
 	m.mu.Unlock()
-	if err := atomicfile.WriteJSON(m.recordPath(n.ID), record{recordVersion, n}, 0o600, atomicfile.Durable); err != nil {
-		return errs.Wrap(err, "record network %s", n.Name)
+	if err := m.write(n); err != nil {
+		return err
 	}
 	m.mu.Lock()
 	s.IPAM.Pools = n.IPAM.Pools

@@ -75,6 +75,7 @@ type state struct {
 	pools []*pool
 	users map[string]bool // IDs of the containers on it
 	gone  bool            // being removed
+	fresh bool            // being made: not yet what the audit compares with the kernel
 }
 
 // attached is a container with its endpoints.

@@ -108,6 +108,9 @@ func newState(n model.Network) (*state, error) {
 	if s.opts, err = read(&n.NetworkSpec); err != nil {
 		return nil, err
 	}
+	if n.ConfigOnly {
+		return s, nil // no address of it is ever given
+	}
 	for _, p := range n.IPAM.Pools {
 		ip, err := ipam.New(p, true)
 		if err != nil {
@@ -253,14 +256,22 @@ func (m *Manager) mtu() int {
 	return min(m.uplinkMTU, 65535)
 }
 
-// store writes a network's record and puts it into memory.
+func (m *Manager) write(n model.Network) error {
+	return errs.Wrap(atomicfile.WriteJSON(m.recordPath(n.ID), record{recordVersion, n}, 0o600, atomicfile.Durable), "record network %s", n.Name)
+}
+
+// store writes a new network's record and puts it into memory.
 func (m *Manager) store(n model.Network) error {
-	if err := atomicfile.WriteJSON(m.recordPath(n.ID), record{recordVersion, n}, 0o600, atomicfile.Durable); err != nil {
-		return errs.Wrap(err, "record network %s", n.Name)
+	if err := m.write(n); err != nil {
+		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.adopt(n)
+	if err := m.adopt(n); err != nil {
+		return err
+	}
+	m.nets[n.ID].fresh = true
+	return nil
 }
 
 // storeOwn is store for the networks that are there by themselves, at the daemon's start: nothing is written when the
@@ -275,11 +286,13 @@ func (m *Manager) storeOwn(n, was model.Network) error {
 		return err
 	}
 	if !bytes.Equal(before, now) {
-		err := m.store(n)
-		if err == nil || !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
+		err := m.write(n)
+		if err != nil && !errors.Is(err, unix.ENOSPC) && !errors.Is(err, unix.EDQUOT) {
 			return err
 		}
-		m.log.Warn("a network's record could not be written; it is made again at the next start", "network", n.Name, "error", err)
+		if err != nil {
+			m.log.Warn("a network's record could not be written; it is made again at the next start", "network", n.Name, "error", err)
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -388,6 +401,12 @@ func (m *Manager) Create(ctx context.Context, spec model.NetworkSpec) (model.Net
 			spec.Name, spec.Scope, spec.Ingress)
 	}
 	spec.Scope = model.ScopeLocal
+	if spec.ConfigOnly {
+		return m.createConfig(spec)
+	}
+	if err := m.fromConfig(&spec); err != nil {
+		return model.Network{}, err
+	}
 	spec.Options = withDefaults(spec.Options, m.cfg.Defaults.Options[spec.Driver])
 	if n := (model.Network{NetworkSpec: spec}); n.Predefined() {
 		return model.Network{}, errs.New(errs.Forbidden, "operation is not permitted on predefined %s network: every host has it; choose another name", spec.Name)
@@ -446,6 +465,9 @@ func (m *Manager) Create(ctx context.Context, spec model.NetworkSpec) (model.Net
 		}
 	}
 	u.Release()
+	m.mu.Lock()
+	s.fresh = false
+	m.mu.Unlock()
 	return n, nil
 }
 
@@ -563,6 +585,9 @@ func (m *Manager) Remove(ctx context.Context, ref string) error {
 	if err == nil && s.Predefined() {
 		err = errs.New(errs.Forbidden, "network %s is predefined and cannot be removed", s.Name)
 	}
+	if err == nil && s.ConfigOnly {
+		err = m.configInUse(s)
+	}
 	if err == nil && len(s.users) > 0 {
 		var who []string
 		for id := range s.users {
@@ -643,7 +668,7 @@ func (m *Manager) Prune(ctx context.Context, keep func(model.Network) bool) ([]s
 	m.mu.Lock()
 	var idle []*state
 	for _, s := range m.nets {
-		if !s.Predefined() && !s.gone && len(s.users) == 0 && !keep(s.Network) {
+		if !s.Predefined() && !s.ConfigOnly && !s.gone && len(s.users) == 0 && !keep(s.Network) {
 			s.gone = true
 			idle = append(idle, s)
 		}

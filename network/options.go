@@ -20,6 +20,7 @@ type options struct {
 	prefix       string // of the interfaces' names in containers
 	gw4, gw6     gatewayMode
 	snat4, snat6 netip.Addr
+	trusted      []string // links of the host, by which published ports are reached at the containers' own addresses too
 	unknown      []string // keys that nothing here reads
 }
 
@@ -62,12 +63,9 @@ func bridgeOptions(spec *model.NetworkSpec) (options, error) {
 		case model.OptBridgeInhibit4:
 			o.inhibit4, err = strconv.ParseBool(v)
 		case model.OptBridgeTrusted:
-			err = errs.New(errs.Unsupported, "opening a network to single links of the host is not offered; allow ranges instead (--publish-add with from=), or use the gateway mode routed")
+			o.trusted, err = readTrusted(v)
 		default:
 			o.unknown = append(o.unknown, key)
-		}
-		if errs.Is(err, errs.Unsupported) {
-			return o, errs.Wrap(err, "network %s: option %s=%s", spec.Name, key, v)
 		}
 		if err != nil {
 			return o, errs.New(errs.Invalid, "network %s: option %s=%q: %w", spec.Name, key, v, err)
@@ -76,14 +74,30 @@ func bridgeOptions(spec *model.NetworkSpec) (options, error) {
 	return o, nil
 }
 
+// readTrusted reads names of links with a colon between.
+func readTrusted(v string) (links []string, err error) {
+	for _, name := range strings.Split(v, ":") {
+		if name == "" && v == "" {
+			break
+		}
+		if name == "" || len(name) > 15 || strings.ContainsAny(name, "/ \t\n%") || name == "." || name == ".." {
+			return nil, errs.New(errs.Invalid, "%q is no name of a link; want names with a colon between, such as eth0:vxlan.1", name)
+		}
+		if !slices.Contains(links, name) {
+			links = append(links, name)
+		}
+	}
+	return links, nil
+}
+
 // UnknownOptions lists the driver options of a network that nothing here reads. They are kept, as Docker keeps them.
 func UnknownOptions(spec *model.NetworkSpec) (unknown []string) {
 	switch {
 	case spec.Driver == model.DriverBridge:
 		o, _ := bridgeOptions(spec)
 		unknown = o.unknown
+	case spec.ConfigOnly: // whose options they are shows when a network is made from them
 	case builtinDriver(spec.Driver): // another program's options are its own
-
 		for key := range spec.Options {
 			if !slices.Contains([]string{model.OptMacvlanMode, model.OptIPvlanMode, model.OptIPvlanFlag, model.OptParent, model.OptMTU, model.OptIfacePrefix}, key) {
 				unknown = append(unknown, key)

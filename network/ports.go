@@ -69,7 +69,7 @@ func (m *Manager) Reachable() []Reachable {
 	return out
 }
 
-// directly is what a container's published port is on routed networks.
+// directly is what a container's published port is at the container's own addresses.
 func directly(c *attached, name string, b bound) (out []Reachable) {
 	for _, o := range b.direct {
 		r := Reachable{ContainerID: c.id, Container: name, PortBinding: model.PortBinding{Port: b.Port}, Target: netip.AddrPortFrom(o.Target, o.Port)}
@@ -80,6 +80,9 @@ func directly(c *attached, name string, b bound) (out []Reachable) {
 		}
 		if len(o.Sources) == 0 {
 			r.From = []string{"every machine with a route to " + o.Target.String()}
+		}
+		if o.Link != "" {
+			r.From = append(r.From, "only by the host's link "+o.Link)
 		}
 		out = append(out, r)
 	}

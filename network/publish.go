@@ -19,7 +19,7 @@ type bound struct {
 	model.PortBinding
 	keys    []ports.Key
 	forward []plan.Forward
-	direct  []plan.Opening // on routed networks, instead of both
+	direct  []plan.Opening // instead of both: what is open at the container's own addresses; the binding is as asked
 }
 
 var (
@@ -112,9 +112,12 @@ func (m *Manager) bind(c *attached, bindings []model.PortBinding, eps []*endpoin
 		to.v6, to.relay = e.IPv6.Addr(), to.relay || e.host == ""
 	}
 	for _, b := range bindings {
-		direct := m.openings(b, eps)
+		direct, err := m.openingsBeside(c, b, eps, out)
+		if err != nil {
+			return out, warnings, err
+		}
 		if len(direct) > 0 {
-			out = append(out, bound{PortBinding: model.PortBinding{Port: b.Port, Sources: b.Sources}, direct: direct})
+			out = append(out, bound{PortBinding: b, direct: direct})
 		}
 		ls := m.listeners(b, to)
 		if len(ls) == 0 && len(direct) > 0 {
@@ -149,23 +152,57 @@ func (m *Manager) bind(c *attached, bindings []model.PortBinding, eps []*endpoin
 	return out, warnings, nil
 }
 
-// openings is what a binding opens on the networks where containers are called by their own addresses.
+// openings is what a binding opens at a container's own addresses: on routed networks to everybody, on others to who comes
+// in by a link that the network trusts, or to everybody when the daemon was told so.
 func (m *Manager) openings(b model.PortBinding, eps []*endpoint) (out []plan.Opening) {
 	if m.cfg.NoRules {
 		return nil // nothing is closed
 	}
 	for _, v6 := range []bool{false, true} {
 		e := gatewayFor(eps, v6)
-		if e == nil || e.host == "" || e.net.opts.gateway(v6) != gatewayRouted {
+		if e == nil || e.host == "" {
 			continue
 		}
 		a := e.IPv4
 		if v6 {
 			a = e.IPv6
 		}
-		out = append(out, plan.Opening{Proto: b.Proto, Target: a.Addr(), Port: b.Number, Sources: b.Sources})
+		links := e.net.opts.trusted
+		if e.net.opts.gateway(v6) == gatewayRouted || m.cfg.DirectRouting {
+			links = []string{""}
+		}
+		for _, l := range links {
+			out = append(out, plan.Opening{Proto: b.Proto, Target: a.Addr(), Port: b.Number, Sources: b.Sources, Link: l})
+		}
 	}
 	return out
+}
+
+// openingsBeside are openings, without those of a port that is open to other clients already: the packet filter knows one
+// list of clients for each port of a container. Where the port has no other way in, that is refused.
+func (m *Manager) openingsBeside(c *attached, b model.PortBinding, eps []*endpoint, fresh []bound) ([]plan.Opening, error) {
+	out := m.openings(b, eps)
+	if len(out) == 0 {
+		return nil, nil
+	}
+	m.mu.Lock()
+	had := append(slices.Clone(c.bound), fresh...)
+	m.mu.Unlock()
+	var failed error
+	out = slices.DeleteFunc(out, func(o plan.Opening) bool {
+		for _, h := range had {
+			for _, p := range h.direct {
+				if p.Proto == o.Proto && p.Target == o.Target && p.Port == o.Port && p.Link == o.Link && !slices.Equal(p.Sources, o.Sources) {
+					if gatewayFor(eps, o.Target.Is6()).net.opts.gateway(o.Target.Is6()) == gatewayRouted {
+						failed = errs.New(errs.Invalid, "port %s is published twice for different clients, which a routed network cannot tell apart; publish it once, with all ranges", b.Port)
+					}
+					return true
+				}
+			}
+		}
+		return false
+	})
+	return out, failed
 }
 
 func (m *Manager) letGo(bs []bound) {
@@ -217,15 +254,17 @@ func (m *Manager) unpublish(c *attached) {
 	bs := c.bound
 	c.bound = nil
 	m.mu.Unlock()
-	m.closePorts(bs)
+	m.closePorts(bs, nil)
 }
 
-func (m *Manager) closePorts(bs []bound) {
+// closePorts takes some ports of a container back; keep are those that stay, which may be led to the same port of it.
+func (m *Manager) closePorts(bs, keep []bound) {
 	_, elems, udp := m.forwards(bs)
+	_, stay, _ := m.forwards(keep)
 	m.mu.Lock()
 	var del []plan.Elem
 	for _, e := range elems {
-		if m.want[e.Set][e.Key+e.KeyEnd] == e {
+		if m.want[e.Set][e.Key+e.KeyEnd] == e && !slices.Contains(stay, e) {
 			del = append(del, e)
 		}
 	}
@@ -275,13 +314,13 @@ func (m *Manager) UpdatePorts(containerID string, add, remove []model.PortBindin
 	}
 	c.bound = keep
 	m.mu.Unlock()
-	m.closePorts(drop) // first, so that a host port can move to another port of the container in one step
+	m.closePorts(drop, keep) // first, so that a host port can move to another port of the container in one step
 	fresh, warnings, err := m.bind(c, add, eps)
 	if err == nil {
 		m.setBound(c, append(slices.Clone(keep), fresh...))
 		if err = m.openPorts(c); err != nil {
 			m.setBound(c, keep)
-			m.closePorts(fresh)
+			m.closePorts(fresh, keep)
 		}
 	}
 	if err != nil {

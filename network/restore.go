@@ -99,8 +99,8 @@ func (m *Manager) takeOverPorts(c *attached, had []model.PortBinding, eps []*end
 		m.mu.Unlock()
 	}
 	for _, b := range c.ports {
-		if direct := m.openings(b, eps); len(direct) > 0 {
-			one := []bound{{PortBinding: model.PortBinding{Port: b.Port, Sources: b.Sources}, direct: direct}}
+		if direct, err := m.openingsBeside(c, b, eps, nil); err == nil && len(direct) > 0 {
+			one := []bound{{PortBinding: b, direct: direct}}
 			_, elems, _ := m.forwards(one)
 			m.mu.Lock()
 			c.bound = append(c.bound, one...)
@@ -144,7 +144,9 @@ func (m *Manager) auditLinks() (repaired []string, failed error) {
 	bridges, plugs := map[string]bool{}, map[string]plugged{}
 	for _, s := range m.nets {
 		if s.kernel() && !s.gone {
-			nets = append(nets, s)
+			if !s.fresh {
+				nets = append(nets, s)
+			}
 			bridges[s.Link], bridges[s.direct().Parent] = true, true
 		}
 	}
@@ -380,7 +382,7 @@ func (m *Manager) wanted(name string) (want plan.Port, is bool) {
 	defer m.mu.Unlock()
 	for _, s := range m.nets {
 		switch {
-		case s.gone || name == "":
+		case s.gone || s.fresh || name == "":
 		case s.Link == name:
 			return plan.Port{MTU: s.opts.mtu}, true
 		case s.direct().Parent == name:

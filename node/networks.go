@@ -83,7 +83,8 @@ func (n *Node) networkConfig(c *config.Config, plugins *plugin.Plugins) network.
 	w := c.Network
 	out := network.Config{
 		Root: c.Daemon.DataRoot + "/networks", Exec: c.Daemon.ExecRoot + "/networks", NoForward: !w.IPForward, Log: n.log,
-		Carriage: network.Carriage{NoRules: !w.Publish.Filter, NoRelay: !w.Publish.UserlandProxy, HostPolicy: w.Publish.HostPolicy},
+		Carriage: network.Carriage{NoRules: !w.Publish.Filter, NoRelay: !w.Publish.UserlandProxy, HostPolicy: w.Publish.HostPolicy,
+			DirectRouting: w.Publish.DirectRouting},
 		Defaults: network.Defaults{MTU: w.MTU, Options: w.NetworkOpts, HostGateways: w.HostGatewayIPs},
 		Bridge: network.BridgeConfig{Disabled: w.Bridge == "none", Name: w.Bridge, IPv4: family(w.IPv4), IPv6: family(w.IPv6),
 			NoICC: !w.ICC, NoMasq: !w.Publish.Masquerade, HostIP: w.Publish.DefaultAddress},

@@ -7,7 +7,6 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/shoalhq/shoal/api/types"
-	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -15,8 +14,9 @@ import (
 func NetworkSpec(b *NetworkCreateBody, v types.Version) (model.NetworkSpec, error) {
 	s := model.NetworkSpec{Name: b.Name, Driver: b.Driver, Scope: b.Scope, Internal: b.Internal, Attachable: b.Attachable,
 		Ingress: b.Ingress, IPv4: true, Options: b.Options, Labels: b.Labels}
-	if b.ConfigOnly || b.ConfigFrom != nil && b.ConfigFrom.Network != "" {
-		return s, errs.New(errs.Unsupported, "network %q: networks that only hold configuration (ConfigOnly, ConfigFrom) are not supported; give the options to the network itself", b.Name)
+	s.ConfigOnly = b.ConfigOnly
+	if b.ConfigFrom != nil {
+		s.ConfigFrom = b.ConfigFrom.Network
 	}
 	if s.Driver == "" {
 		s.Driver = model.DriverBridge
@@ -41,7 +41,8 @@ func NetworkSpec(b *NetworkCreateBody, v types.Version) (model.NetworkSpec, erro
 func Network(n *model.Network) network.Network {
 	out := network.Network{Name: n.Name, ID: n.ID, Created: n.Created, Scope: n.Scope, Driver: n.Driver, EnableIPv4: n.IPv4, EnableIPv6: n.IPv6,
 		IPAM:     network.IPAM{Driver: n.IPAM.Driver, Options: n.IPAM.Options, Config: []network.IPAMConfig{}},
-		Internal: n.Internal, Attachable: n.Attachable, Ingress: n.Ingress, Options: orEmptyMap(n.Options), Labels: orEmptyMap(n.Labels)}
+		Internal: n.Internal, Attachable: n.Attachable, Ingress: n.Ingress, Options: orEmptyMap(n.Options), Labels: orEmptyMap(n.Labels),
+		ConfigOnly: n.ConfigOnly, ConfigFrom: network.ConfigReference{Network: n.ConfigFrom}}
 	if out.Scope == "" {
 		out.Scope = model.ScopeLocal
 	}

@@ -20,6 +20,7 @@ type Monitor struct {
 	f    *os.File
 	read func(events []byte) (who string) // "": nothing that concerns us
 	hit  func(who string)
+	done chan struct{} // closed when hit will not be called any more
 }
 
 // settle is how long a burst of changes may last before it is looked at: a firewall's reload is many transactions.
@@ -132,7 +133,7 @@ func watch(family int, groups []int, hit func(who string), message func(typ uint
 		unix.Close(fd)
 		return nil, fmt.Errorf("watch the kernel's network: %w", err)
 	}
-	m := &Monitor{f: os.NewFile(uintptr(fd), "netlink events"), hit: hit}
+	m := &Monitor{f: os.NewFile(uintptr(fd), "netlink events"), hit: hit, done: make(chan struct{})}
 	m.read = func(b []byte) (who string) {
 		for len(b) >= unix.SizeofNlMsghdr {
 			size := int(native.Uint32(b))
@@ -150,10 +151,15 @@ func watch(family int, groups []int, hit func(who string), message func(typ uint
 	return m, nil
 }
 
-// Close ends the watch.
-func (m *Monitor) Close() error { return m.f.Close() }
+// Close ends the watch, and waits for a call of hit that is on its way.
+func (m *Monitor) Close() error {
+	err := m.f.Close()
+	<-m.done
+	return err
+}
 
 func (m *Monitor) run() {
+	defer close(m.done)
 	buf := make([]byte, 64<<10)
 	for {
 		n, err := m.f.Read(buf)

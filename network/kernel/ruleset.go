@@ -27,6 +27,8 @@ var setDefs = []struct {
 	{plan.SetRouted6, ifname1, nil, false},
 	{plan.SetDirect4, append([]nftables.SetDatatype{nftables.TypeIPAddr}, socket4...), nil, true},
 	{plan.SetDirect6, append([]nftables.SetDatatype{nftables.TypeIP6Addr}, socket6...), nil, true},
+	{plan.SetTrusted4, append([]nftables.SetDatatype{nftables.TypeIFName, nftables.TypeIPAddr}, socket4...), nil, true},
+	{plan.SetTrusted6, append([]nftables.SetDatatype{nftables.TypeIFName, nftables.TypeIP6Addr}, socket6...), nil, true},
 	{plan.SetInternal, ifname1, nil, false},
 	{plan.SetSame, ifname2, nil, false},
 	{plan.SetOwn, ifname2, nil, false},
@@ -253,6 +255,8 @@ func chains() []chainDef {
 			rule().family(v6).in(plan.SetOpen6, oif).accept(),
 			rule().family(v4).in(plan.SetDirect4, src4, l4proto, dst4, dport).in(plan.SetBridges, oif).accept(),
 			rule().family(v6).in(plan.SetDirect6, src6, l4proto, dst6, dport).in(plan.SetBridges, oif).accept(),
+			rule().family(v4).in(plan.SetTrusted4, iif, src4, l4proto, dst4, dport).in(plan.SetBridges, oif).accept(),
+			rule().family(v6).in(plan.SetTrusted6, iif, src6, l4proto, dst6, dport).in(plan.SetBridges, oif).accept(),
 			rule().family(v4).protocol(unix.IPPROTO_ICMP).in(plan.SetRouted4, oif).accept(), // who is routed to answers a ping
 			rule().family(v6).protocol(unix.IPPROTO_ICMPV6).in(plan.SetRouted6, oif).accept(),
 			rule().in(plan.SetBridges, oif).drop(), // from another network or from outside, and not published

@@ -87,7 +87,7 @@ func (k *Real) WatchSysctls(hit func(who string)) (*Monitor, error) {
 	if notes == nil {
 		return nil, fmt.Errorf("watch the sysctls of bridges: %w; see the sysctl fs.inotify.max_user_instances", errors.ErrUnsupported)
 	}
-	m := &Monitor{f: notes, hit: hit, read: func(b []byte) (who string) {
+	m := &Monitor{f: notes, hit: hit, done: make(chan struct{}), read: func(b []byte) (who string) {
 		for len(b) >= unix.SizeofInotifyEvent {
 			if mask := native.Uint32(b[4:]); mask&(unix.IN_MODIFY|unix.IN_Q_OVERFLOW) != 0 {
 				who = somebody

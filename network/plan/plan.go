@@ -106,6 +106,9 @@ const (
 	SetDirect4 Set = "direct4" // ipv4_addr(range) . inet_proto . ipv4_addr . inet_service: who may call which port of routed containers
 	SetDirect6 Set = "direct6"
 
+	SetTrusted4 Set = "trusted4" // ifname . ipv4_addr(range) . inet_proto . ipv4_addr . inet_service: the same for what comes in by one link of the host
+	SetTrusted6 Set = "trusted6"
+
 	SetPubLimited4 Set = "publimited4" // inet_proto . ipv4_addr . inet_service of the host: published for some sources only
 	SetPubLimited6 Set = "publimited6"
 	SetAnyLimited4 Set = "anylimited4" // inet_proto . inet_service: the same for what is published on all addresses
@@ -258,12 +261,18 @@ type Opening struct {
 	Target  netip.Addr
 	Port    uint16
 	Sources []netip.Prefix // empty: everybody
+	Link    string         // of the host, by which they must come in; empty: any
 }
 
 // Elems is what the packet filter has of an opening.
 func (o Opening) Elems() (out []Elem) {
-	set, sources := SetDirect4, o.Sources
-	if o.Target.Is6() {
+	set, sources, link := SetDirect4, o.Sources, ""
+	switch {
+	case o.Link != "" && o.Target.Is6():
+		set, link = SetTrusted6, Name(o.Link)
+	case o.Link != "":
+		set, link = SetTrusted4, Name(o.Link)
+	case o.Target.Is6():
 		set = SetDirect6
 	}
 	if len(sources) == 0 {
@@ -271,7 +280,7 @@ func (o Opening) Elems() (out []Elem) {
 	}
 	dest := proto(o.Proto) + addr(o.Target) + port(o.Port)
 	for _, s := range disjoint(sources, o.Target.Is6()) {
-		out = append(out, Elem{Set: set, Key: addr(s.Addr()) + dest, KeyEnd: addr(last(s)) + dest})
+		out = append(out, Elem{Set: set, Key: link + addr(s.Addr()) + dest, KeyEnd: link + addr(last(s)) + dest})
 	}
 	return out
 }

@@ -106,6 +106,7 @@ type Publish struct {
 	DefaultAddress netip.Addr // --ip: host address of published ports that name none
 	HostPolicy     bool       // --publish-policy=host: the host's firewall decides as for the host's own servers
 	UserlandProxy  bool       // carry in the daemon what the packet filter cannot
+	DirectRouting  bool       // published ports are open at the containers' own addresses, too
 }
 
 // DNS is what containers get unless they say otherwise.

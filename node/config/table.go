@@ -42,6 +42,7 @@ var options = []option{
 	{flag: "ip-masq", key: "ip-masq", kind: boolean, help: "Hide containers behind the host's address", set: flagBool(func(c *Config) *bool { return &c.Network.Publish.Masquerade })},
 	{flag: "ip", key: "ip", help: "Host address of published ports that name none", set: address(func(c *Config) *netipAddr { return &c.Network.Publish.DefaultAddress })},
 	{flag: "userland-proxy", key: "userland-proxy", kind: boolean, help: "Carry connections to published ports that the packet filter cannot (::1, IPv6 to a container without it) in the daemon", set: flagBool(func(c *Config) *bool { return &c.Network.Publish.UserlandProxy })},
+	{flag: "allow-direct-routing", key: "allow-direct-routing", kind: boolean, help: "Let who has a route to a container reach its published ports at its own address", set: flagBool(func(c *Config) *bool { return &c.Network.Publish.DirectRouting })},
 	{flag: "userland-proxy-path", key: "userland-proxy-path", help: "ports are published in the kernel, without a process each"},
 	{flag: "firewall-backend", key: "firewall-backend", help: "nftables is the only one", set: oneOf(func(*Config) *string { return new(string) }, "", "nftables")},
 	{flag: "dns", key: "dns", kind: list, help: "DNS servers of containers", set: texts(func(c *Config) *[]string { return &c.Network.DNS.Servers })},
