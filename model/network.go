@@ -81,8 +81,13 @@ type NetworkSpec struct {
 	IPAM       IPAM              `json:"ipam"`
 	Options    map[string]string `json:"options,omitempty"`
 	Labels     map[string]string `json:"labels,omitempty"`
-	ConfigOnly bool              `json:"configOnly,omitempty"` // only what others are made from; nobody joins it
-	ConfigFrom string            `json:"configFrom,omitempty"` // name of the network that the configuration was taken from
+	Configuration
+}
+
+// Configuration says what a network has to do with networks that only hold configuration.
+type Configuration struct {
+	ConfigOnly bool   `json:"configOnly,omitempty"` // it is one: others are made from it, nobody joins it
+	ConfigFrom string `json:"configFrom,omitempty"` // name of the one that it was made from
 }
 
 // Network is a network as recorded: the spec with its pools chosen.
