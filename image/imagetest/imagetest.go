@@ -86,6 +86,15 @@ type Image struct {
 	Arch    string
 	DiffIDs []digest.Digest // instead of the right ones
 	Created time.Time
+
+	Algorithm digest.Algorithm // of every digest; "" is SHA-256
+}
+
+func (i Image) digest(data []byte) digest.Digest {
+	if i.Algorithm == "" {
+		return digest.FromBytes(data)
+	}
+	return i.Algorithm.FromBytes(data)
 }
 
 func (i Image) config() ([]byte, [][]byte) {
@@ -98,7 +107,7 @@ func (i Image) config() ([]byte, [][]byte) {
 	var packed [][]byte
 	for _, l := range i.Layers {
 		if i.DiffIDs == nil {
-			cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, digest.FromBytes(l))
+			cfg.RootFS.DiffIDs = append(cfg.RootFS.DiffIDs, i.digest(l))
 		}
 		cfg.History = append(cfg.History, ocispec.History{CreatedBy: "test", Created: &i.Created})
 		if i.Pack != nil {
@@ -174,22 +183,22 @@ func Archive1(layer string, i Image) []byte {
 // OCI is the archive of an OCI layout.
 func OCI(images ...Image) []byte {
 	a := NewArchive()
-	blob := func(mediaType string, data []byte) ocispec.Descriptor {
-		d := digest.FromBytes(data)
-		a.Add("blobs/sha256/"+d.Encoded(), data)
+	blob := func(i Image, mediaType string, data []byte) ocispec.Descriptor {
+		d := i.digest(data)
+		a.Add("blobs/"+d.Algorithm().String()+"/"+d.Encoded(), data)
 		return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
 	}
 	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex}
 	index.SchemaVersion = 2
 	for _, i := range images {
 		cfg, layers := i.config()
-		m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: blob(ocispec.MediaTypeImageConfig, cfg)}
+		m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest, Config: blob(i, ocispec.MediaTypeImageConfig, cfg)}
 		m.SchemaVersion = 2
 		for _, l := range layers {
-			m.Layers = append(m.Layers, blob(ocispec.MediaTypeImageLayerGzip, l))
+			m.Layers = append(m.Layers, blob(i, ocispec.MediaTypeImageLayerGzip, l))
 		}
 		data, _ := json.Marshal(m)
-		d := blob(m.MediaType, data)
+		d := blob(i, m.MediaType, data)
 		for _, tag := range i.Tags {
 			d.Annotations = map[string]string{ocispec.AnnotationRefName: tag}
 		}

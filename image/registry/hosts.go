@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
@@ -147,13 +148,32 @@ func (o *operation) client(host, scheme, path string) (*http.Client, string, err
 	o.transports = append(o.transports, t)
 	o.mu.Unlock()
 	if !o.settings.insecure(host, path) {
-		return &http.Client{Transport: t, CheckRedirect: redirect}, scheme, nil
+		return &http.Client{Transport: asking{t}, CheckRedirect: redirect}, scheme, nil
 	}
 	config.InsecureSkipVerify = true //nolint:gosec // the administrator said so
 	if scheme == "http" {
-		return &http.Client{Transport: t, CheckRedirect: redirect}, scheme, nil
+		return &http.Client{Transport: asking{t}, CheckRedirect: redirect}, scheme, nil
 	}
-	return &http.Client{Transport: docker.NewHTTPFallback(t), CheckRedirect: redirect}, scheme, nil
+	return &http.Client{Transport: asking{docker.NewHTTPFallback(t)}, CheckRedirect: redirect}, scheme, nil
+}
+
+// asking tells the registry by which digest a manifest that is pushed with a tag is to be known, when that is not the usual
+// algorithm (distribution specification, "Pushing Manifests": ?digest=).
+type asking struct{ http.RoundTripper }
+
+// manifestDigest is the context's key for that digest.
+type manifestDigest struct{}
+
+func (a asking) RoundTrip(req *http.Request) (*http.Response, error) {
+	d, _ := req.Context().Value(manifestDigest{}).(digest.Digest)
+	if d == "" || d.Algorithm() == digest.Canonical || req.Method != http.MethodPut || !strings.Contains(req.URL.Path, "/manifests/") {
+		return a.RoundTripper.RoundTrip(req)
+	}
+	req = req.Clone(req.Context()) // a RoundTripper must not change the request
+	q := req.URL.Query()
+	q.Set("digest", d.String())
+	req.URL.RawQuery = q.Encode()
+	return a.RoundTripper.RoundTrip(req)
 }
 
 // redirect follows a registry to where it keeps its blobs, without the credentials: another port, too, is somebody else.

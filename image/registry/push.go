@@ -292,7 +292,7 @@ func (u *upload) send(ctx context.Context, b ocispec.Descriptor, at string) erro
 // manifest sends a manifest or an index; at is the repository with digest, or with tag and digest.
 func (u *upload) manifest(ctx context.Context, m ocispec.Descriptor, at string) error {
 	return u.again(ctx, nil, func() error {
-		err := u.send(ctx, m, at)
+		err := u.send(context.WithValue(ctx, manifestDigest{}, m.Digest), m, at)
 		if errdefs.IsAlreadyExists(err) {
 			return nil
 		}

@@ -159,15 +159,18 @@ func (s *Server) putManifest(w http.ResponseWriter, r *http.Request, name, ref s
 		return err
 	}
 	d, tag := digest.FromBytes(data), ref
+	text := r.URL.Query().Get("digest") // of a manifest with a tag, by which algorithm it is to be known
 	if strings.Contains(ref, ":") {
-		want, err := parseDigest(ref)
+		text, tag = ref, ""
+	}
+	if text != "" {
+		want, err := parseDigest(text)
 		if err != nil {
 			return err
 		}
-		if want != d {
+		if d = want.Algorithm().FromBytes(data); want != d {
 			return digestInvalid("the manifest has the digest " + d.String())
 		}
-		tag = ""
 	}
 	s.gate.RLock()
 	defer s.gate.RUnlock()

@@ -180,14 +180,11 @@ func notAllowed() error {
 	return bad(http.StatusMethodNotAllowed, "UNSUPPORTED", "the method is not allowed here")
 }
 
-// parseDigest accepts what the store can hold.
+// parseDigest accepts the registered algorithms: sha256, sha384, sha512.
 func parseDigest(text string) (digest.Digest, error) {
 	d, err := digest.Parse(text)
 	if err != nil {
 		return "", digestInvalid("not a digest: " + err.Error())
-	}
-	if d.Algorithm() != digest.SHA256 {
-		return "", digestInvalid("content is kept by sha256 digests only")
 	}
 	return d, nil
 }

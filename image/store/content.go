@@ -80,7 +80,7 @@ func (b *backend) document(ctx context.Context, desc ocispec.Descriptor, into an
 	if err != nil {
 		return classify(err)
 	}
-	if digest.FromBytes(data) != desc.Digest && desc.Digest.Algorithm() == digest.Canonical {
+	if desc.Digest.Algorithm().FromBytes(data) != desc.Digest {
 		return errs.New(errs.Damaged, "%s %s is damaged on disk: its content has another digest; remove the image and load or pull it again", desc.MediaType, desc.Digest)
 	}
 	if err := json.Unmarshal(data, into); err != nil {

@@ -90,11 +90,11 @@ type found struct {
 // find looks a reference up: a whole ID, a name, a name with digest, or the beginning of an ID, in this order.
 func (x *index) find(ref string) (found, error) {
 	f := found{ref: ref}
-	id := ref
-	if !strings.HasPrefix(id, "sha256:") {
-		id = "sha256:" + ref
-	}
-	if model.ValidDigest(id) {
+	forms := idForms(ref)
+	for _, id := range forms {
+		if !model.ValidDigest(id) {
+			continue
+		}
 		if list := x.byID[id]; len(list) > 0 {
 			f.byID, f.target = true, list[0]
 			return f, nil
@@ -113,7 +113,10 @@ func (x *index) find(ref string) (found, error) {
 			return f, nil
 		}
 	}
-	prefix := x.prefix(id)
+	var prefix []string
+	for _, id := range forms {
+		prefix = append(prefix, x.prefix(id)...)
+	}
 	switch {
 	case len(prefix) == 1:
 		f.byID, f.target = true, x.byID[prefix[0]][0]
@@ -138,9 +141,23 @@ func (x *index) lookup(ref model.Reference) *record {
 	return nil
 }
 
+// algorithms are those of digests, the usual one first.
+var algorithms = []string{"sha256", "sha512", "sha384"}
+
+// idForms are the IDs, or beginnings of IDs, that a reference may mean: people leave the algorithm out.
+func idForms(ref string) (forms []string) {
+	for _, a := range algorithms {
+		if strings.HasPrefix(ref, a+":") {
+			return []string{ref}
+		}
+		forms = append(forms, a+":"+ref)
+	}
+	return forms
+}
+
 // prefix gives the IDs that start with id, at most two more than one.
 func (x *index) prefix(id string) []string {
-	hex := strings.TrimPrefix(id, "sha256:")
+	_, hex, _ := strings.Cut(id, ":")
 	if hex == "" || strings.Trim(hex, "0123456789abcdef") != "" {
 		return nil
 	}
@@ -180,7 +197,7 @@ func (x *index) fill(img model.Image) model.Image {
 // this host's, else "os/arch[/variant]". It is NotFound when there is none, and says what to do.
 func (s *Store) Resolve(ctx context.Context, ref, platform string) (model.Image, error) {
 	if s.Empty() {
-		if _, err := model.ParseReference(ref); err != nil && !model.ValidDigest(ref) && !model.ValidDigest("sha256:"+ref) {
+		if _, err := model.ParseReference(ref); err != nil && !slices.ContainsFunc(idForms(ref), model.ValidDigest) {
 			return model.Image{}, err
 		}
 		return model.Image{}, notFound(ref)

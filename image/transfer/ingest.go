@@ -1,12 +1,14 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/containerd/containerd/v2/core/content"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/shoalhq/shoal/lib/ids"
 )
@@ -37,7 +39,32 @@ func (i *ingest) Writer(ctx context.Context, opts ...content.WriterOpt) (content
 	i.mu.Lock()
 	i.refs = append(i.refs, ref)
 	i.mu.Unlock()
-	return i.Store.Writer(ctx, append(opts, content.WithRef(ref))...)
+	w, err := i.Store.Writer(ctx, append(opts, content.WithRef(ref))...)
+	if d := blobName(o.Ref); d != "" && err == nil {
+		return named{w, d}, nil
+	}
+	return w, err
+}
+
+// named is the writer of a blob that must have the digest which the archive names it by.
+type named struct {
+	content.Writer
+	digest digest.Digest
+}
+
+func (n named) Commit(ctx context.Context, size int64, expected digest.Digest, opts ...content.Opt) error {
+	return n.Writer.Commit(ctx, size, cmp.Or(expected, n.digest), opts...)
+}
+
+// blobName is the digest that a layout names a file by, when that is not of the usual algorithm: the archive's reader tells
+// the store none, and so it would be kept by the usual one and not be found.
+func blobName(ref string) digest.Digest {
+	algorithm, hex, ok := strings.Cut(strings.TrimPrefix(ref, "tar-blobs/"), "/")
+	d := digest.NewDigestFromEncoded(digest.Algorithm(algorithm), hex)
+	if !ok || d.Algorithm() == digest.Canonical || d.Validate() != nil {
+		return ""
+	}
+	return d
 }
 
 // byUnpacked is how the archive's reader asks, for each image, whether the store has a layer packed.

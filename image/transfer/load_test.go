@@ -91,6 +91,46 @@ func TestLoadAllFormats(t *testing.T) {
 	}
 }
 
+// Nothing takes a digest for one of SHA-256: images of other algorithms are loaded, named, saved and removed.
+func TestOtherAlgorithms(t *testing.T) {
+	for _, a := range []digest.Algorithm{digest.SHA512, digest.SHA384} {
+		s := open(t)
+		img := sample(t)
+		img.Algorithm, img.Pack = a, imagetest.Gzip
+		id := load(t, s, imagetest.OCI(img))[0].ID
+		if !strings.HasPrefix(id, a.String()+":") {
+			t.Fatal(id)
+		}
+		if got := tree(t, s, id); got != "bin bin/app dir dir/c tmp" {
+			t.Fatal(got)
+		}
+		hex := id[len(a)+1:]
+		for _, ref := range []string{"app:1", id, hex, hex[:12], id[:20]} {
+			if got, err := s.Resolve(t.Context(), ref, ""); err != nil || got.ID != id {
+				t.Errorf("%s: %+v %v", ref, got.ID, err)
+			}
+		}
+		var b bytes.Buffer
+		if err := Save(t.Context(), s, []string{"app:1"}, nil, &b); err != nil {
+			t.Fatal(err)
+		}
+		if got := load(t, open(t), b.Bytes())[0].ID; got != id {
+			t.Errorf("saved and loaded it is %s, not %s", got, id)
+		}
+		img.Layers[0] = imagetest.Layer(t, imagetest.File{Name: "other"})
+		img.DiffIDs = []digest.Digest{a.FromString("a"), a.FromString("b")}
+		if _, err := Load(t.Context(), s, bytes.NewReader(imagetest.OCI(img)), nil, nil); !errs.Is(err, errs.Damaged) {
+			t.Errorf("wrong diff ID: %v", err)
+		}
+		if _, err := s.Remove(t.Context(), hex[:12], model.ImageRemoveOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		if u, err := s.DiskUsage(t.Context()); err != nil || u.ContentSize+u.LayersSize > 0 {
+			t.Errorf("left on disk: %+v %v", u, err)
+		}
+	}
+}
+
 func TestSaveAndLoadAgain(t *testing.T) {
 	s := open(t)
 	id := load(t, s, imagetest.Docker(sample(t)))[0].ID
