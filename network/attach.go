@@ -402,10 +402,14 @@ func (m *Manager) plug(e *endpoint, ns *os.File, gateways []netip.Addr) error {
 	return errs.Wrap(err, "attach to network %s", e.Network)
 }
 
+// port is what an endpoint's link should be on the host.
+func (e *endpoint) port() plan.Port {
+	return plan.Port{Bridge: e.net.Link, MTU: e.net.opts.mtu, Isolated: !e.net.opts.icc}
+}
+
 // plugPlan is what an endpoint's link should be.
 func plugPlan(e *endpoint, gateways []netip.Addr) plan.Plug {
-	p := plan.Plug{Host: e.host, Bridge: e.net.Link, Inside: e.Interface, MAC: e.MAC, MTU: e.net.opts.mtu, Gateways: gateways,
-		Isolated: !e.net.opts.icc, Direct: e.net.direct()}
+	p := plan.Plug{Port: e.port(), Host: e.host, Inside: e.Interface, MAC: e.MAC, Gateways: gateways, Direct: e.net.direct()}
 	if e.part != nil {
 		p.Routes = e.part.Routes
 	}

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/network/kernel"
 )
 
 // Whatever another program takes from the kernel or changes in it is as it was within a second, and reported.
@@ -119,6 +121,31 @@ func TestAuditRepairs(t *testing.T) {
 	}
 	if _, whole, err := w.m.k.Rules(); err != nil || !whole {
 		t.Error("the packet filter after a restart is not whole", err)
+	}
+}
+
+// What the daemon does itself is not taken for somebody else's doing: on a host with many links each look at all of them
+// costs others their time.
+func TestOwnWorkIsNotAudited(t *testing.T) {
+	w := newWorld(t, nil)
+	var hits atomic.Int64
+	watch, err := w.m.k.(*kernel.Real).WatchLinks(w.m.wanted, func(string) { hits.Add(1) })
+	must(t, err)
+	for range 3 {
+		n, err := w.m.Create(context.Background(), model.NetworkSpec{Name: "a", IPv4: true, IPv6: true, Options: map[string]string{model.OptMTU: "1280", model.OptBridgeICC: "false"}})
+		must(t, err)
+		for range 3 {
+			b := w.box(w.request("web", map[string]model.EndpointSpec{"a": {}, "bridge": {}}, "0:80"))
+			must(t, w.m.Detach(context.Background(), b.id, "bridge"))
+			must(t, w.m.Detach(context.Background(), b.id, ""))
+			b.ns.Close()
+		}
+		w.m.bg.Wait()
+		must(t, w.m.Remove(context.Background(), n.ID))
+	}
+	must(t, watch.Close())
+	if n := hits.Load(); n > 0 {
+		t.Errorf("%d audits for nothing", n)
 	}
 }
 

@@ -3,8 +3,9 @@ package network
 import (
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
@@ -361,12 +362,14 @@ func (m *Manager) rebind(c *attached, drop, keep []bound, eps []*endpoint) error
 	return m.openPorts(c)
 }
 
-// hostHasIPv6 says whether the host can listen on IPv6 at all.
+// hostHasIPv6 says whether the host can listen on IPv6 at all. Each published port asks, so it is one read and no more.
 func hostHasIPv6() bool {
-	_, err := os.Stat("/proc/net/if_inet6")
+	fd, err := unix.Open("/proc/sys/net/ipv6/conf/all/disable_ipv6", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
 	}
-	b, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
-	return err == nil && len(b) > 0 && b[0] == '0'
+	defer unix.Close(fd)
+	var b [1]byte
+	n, err := unix.Read(fd, b[:])
+	return err == nil && n == 1 && b[0] == '0'
 }

@@ -201,9 +201,9 @@ func (m *Manager) auditPlugs(have map[string]plan.Port, want map[string]plugged)
 			}
 			continue
 		}
-		if should := plugPlan(p.e, p.gateways); !should.Port().Same(is) {
+		if !p.e.port().Same(is) {
 			repaired = append(repaired, "link "+name)
-			failed = errors.Join(failed, m.k.Replug(should))
+			failed = errors.Join(failed, m.k.Replug(plugPlan(p.e, p.gateways)))
 		}
 	}
 	for name, p := range want {
@@ -395,7 +395,7 @@ func (m *Manager) wanted(name string) (want plan.Port, is bool) {
 	for _, c := range m.conts {
 		for _, e := range c.endpoints {
 			if e.host == name {
-				return plugPlan(e, nil).Port(), true
+				return e.port(), true
 			}
 		}
 	}

@@ -138,7 +138,7 @@ func (f *Fake) Links(prefix string) ([]string, map[string]plan.Port, error) {
 	plugs := map[string]plan.Port{}
 	for n, p := range f.Plugs {
 		if strings.HasPrefix(n, prefix) {
-			plugs[n] = p.Port()
+			plugs[n] = p.Port
 		}
 	}
 	return slices.Sorted(maps.Keys(f.Bridges)), plugs, nil

@@ -55,7 +55,7 @@ func (k *Real) WatchLinks(wanted func(name string) (plan.Port, bool), hit func(w
 		if err != nil {
 			return "" // the link is gone too, of which there is an event of its own
 		}
-		if _, is := wanted(name); !is {
+		if want, is := wanted(name); !is || want.Bridge != "" { // a bridge's port has no addresses
 			return ""
 		}
 		return somebody
@@ -81,7 +81,10 @@ func (k *Real) WatchLinks(wanted func(name string) (plan.Port, bool), hit func(w
 			if index == allLinks {
 				return somebody
 			}
-			return of(index)
+			if b[0] == unix.AF_INET {
+				return of(index)
+			}
+			return ""
 		}
 		if typ != unix.RTM_NEWLINK && typ != unix.RTM_DELLINK {
 			return ""

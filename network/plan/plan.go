@@ -25,30 +25,12 @@ type Bridge struct {
 	Adopt         bool // the host's owner made it
 }
 
-// Plug is one container's link to a bridge as it should be, and what is set up at its inner end.
-type Plug struct {
-	Host      string // name of the link's end on the host
-	Bridge    string
-	Inside    string // name of the end in the container
-	MAC       model.MAC
-	MTU       int
-	Addresses []netip.Prefix
-	Gateways  []netip.Addr // default routes, at most one for each family
-	Isolated  bool         // the other containers of the bridge cannot be reached
-	Direct    Direct       // instead of Host and Bridge: a link of its own on a link of the host
-	Routes    []Route      // further routes, of drivers that are other programs
-	Sysctls   []string     // "net.ipv4.conf.IFNAME.log_martians=1", IFNAME stands for Inside
-}
-
 // Port is a container's link on the host: what of it can be changed there.
 type Port struct {
 	Bridge   string // that it is in and up
 	MTU      int
-	Isolated bool
+	Isolated bool // the other containers of the bridge cannot be reached
 }
-
-// Port is the link on the host as it should be.
-func (p Plug) Port() Port { return Port{p.Bridge, p.MTU, p.Isolated} }
 
 // Same says that a link is as it should be. Without an MTU in the plan, the kernel's is right.
 func (p Port) Same(is Port) bool {
@@ -56,6 +38,19 @@ func (p Port) Same(is Port) bool {
 		is.MTU = 0
 	}
 	return p == is
+}
+
+// Plug is one container's link to a bridge as it should be, and what is set up at its inner end.
+type Plug struct {
+	Port
+	Host      string // name of the link's end on the host
+	Inside    string // name of the end in the container
+	MAC       model.MAC
+	Addresses []netip.Prefix
+	Gateways  []netip.Addr // default routes, at most one for each family
+	Direct    Direct       // instead of Host and Port: a link of its own on a link of the host
+	Routes    []Route      // further routes, of drivers that are other programs
+	Sysctls   []string     // "net.ipv4.conf.IFNAME.log_martians=1", IFNAME stands for Inside
 }
 
 // Route leads to a range through a neighbour, or to the link itself when Via is zero.
