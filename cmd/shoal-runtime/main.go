@@ -1,8 +1,5 @@
 // Command shoal-runtime is the OCI runtime and, with the verb supervise, the process that parents one container. Executed
 // by itself as shoal-init it becomes a container's first process; called as docker-init it is the init of --init.
-//
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
 package main
 
 import (

@@ -1,8 +1,5 @@
 // Command shoal is Shoal's command line: Docker's verbs and flags for any Docker Engine API. This file only starts package
 // cli; nothing else belongs here.
-//
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
 package main
 
 import (

@@ -305,6 +305,11 @@ func compileSeccomp(profile *specs.LinuxSeccomp) <-chan compiled {
 // launch makes the cgroup and the child, sends it its configuration, and keeps the records while the child starts.
 func (c *creation) launch() error {
 	filter := compileSeccomp(c.spec.Linux.Seccomp)
+	root, err := mountRoot(c.spec)
+	if err != nil {
+		return err
+	}
+	defer root.close()
 	if err := c.cgroup.Create(c.spec.Linux.Resources); err != nil {
 		return err
 	}
@@ -320,15 +325,7 @@ func (c *creation) launch() error {
 		return err
 	}
 	defer src.close()
-	root, err := openRoot(c.spec)
-	if err != nil {
-		return err
-	}
-	if root != nil {
-		defer root.Close()
-		src.files = append(src.files, root)
-		src.root = int(root.Fd())
-	}
+	src.root = root
 	if userNS {
 		giveStreams(c.opts.Stdio, c.spec)
 	}
@@ -358,7 +355,7 @@ func (c *creation) launch() error {
 	hooked := len(cfg.CreateContainer)+len(cfg.StartContainer) > 0
 	var config <-chan encoded
 	if !hooked {
-		config = c.encode(cfg, filter)
+		config = c.encode(cfg, filter, root)
 	}
 	err = c.cgroup.Spawn(func(fd int) (err error) {
 		child.Cgroup = fd
@@ -375,7 +372,7 @@ func (c *creation) launch() error {
 	}
 	if hooked {
 		cfg.State = c.state(specs.StateCreating)
-		config = c.encode(cfg, filter)
+		config = c.encode(cfg, filter, root)
 	}
 	return sendConfig(c.child, <-config)
 }
@@ -476,10 +473,15 @@ type encoded struct {
 }
 
 // encode makes init's configuration while the child is being forked.
-func (c *creation) encode(cfg *initproc.Config, filter <-chan compiled) <-chan encoded {
+func (c *creation) encode(cfg *initproc.Config, filter <-chan compiled, root *rootMount) <-chan encoded {
 	done := make(chan encoded, 1)
 	go func() {
 		m, err := encodeConfig(cfg, <-filter)
+		if err == nil && root != nil {
+			var fd int
+			fd, err = root.tree()
+			m.Files = []int{fd}
+		}
 		done <- encoded{m, err}
 	}()
 	return done
@@ -498,8 +500,8 @@ func (c *creation) initConfig(src *sources, gate *os.File, create uintptr) (*ini
 			Readonly: s.Linux.ReadonlyPaths, Propagation: s.Linux.RootfsPropagation, MountLabel: s.Linux.MountLabel,
 			Options: rootfs.Options{UserNamespace: spec.Namespace(s, specs.UserNamespace) != nil, CgroupNamespace: spec.Namespace(s, specs.CgroupNamespace) != nil,
 				NoPivot: c.opts.NoPivot, HostMounts: hostMounts(s)}}}
-	if src.root != 0 {
-		cfg.Rootfs.Tree, cfg.Rootfs.Overlay = src.root, nil
+	if src.root != nil {
+		cfg.Rootfs.Overlay = nil // it comes with the configuration
 	}
 	if gate != nil {
 		cfg.Gate = int(gate.Fd())

@@ -172,7 +172,7 @@ func denySetgroups(s *specs.Spec) bool {
 type sources struct {
 	mounts []rootfs.Mount
 	files  []*os.File
-	root   int // the root's tree; 0 when init mounts it
+	root   *rootMount // nil when init mounts the root
 }
 
 func (s *sources) close() {
@@ -276,22 +276,58 @@ func mappedNamespace(uids, gids []specs.LinuxIDMapping) (*os.File, error) {
 	return files[0], nil
 }
 
-// openRoot mounts the overlay of a container with mapped ids, which its init may not: the layers belong to the host's users.
-func openRoot(s *specs.Spec) (*os.File, error) {
+// rootMount is a container's overlay while it is being mounted. It takes the kernel 1 to 3 ms (the work directory is made anew
+// and tried), in which the cgroups and the child are made. A container with mapped ids needs it made here anyway: its init may
+// not, because the layers belong to the host's users.
+type rootMount struct {
+	done chan struct{} // closed when fd or err is there
+	fd   int
+	err  error
+}
+
+// mountRoot begins to mount the overlay; nil when there is none, or when init is to make it with what it has.
+func mountRoot(s *specs.Spec) (*rootMount, error) {
 	overlay, err := spec.Overlay(s)
-	if err != nil || overlay == nil || os.Geteuid() != 0 || len(s.Linux.UIDMappings) == 0 {
+	mapped := len(s.Linux.UIDMappings) > 0
+	if err != nil || overlay == nil || os.Geteuid() != 0 || !mapped && spec.Namespace(s, specs.UserNamespace) != nil {
 		return nil, err
 	}
+	m := &rootMount{done: make(chan struct{}), fd: -1}
+	go func() {
+		defer close(m.done)
+		if mapped {
+			m.fd, m.err = mountMapped(s, overlay)
+		} else {
+			m.fd, m.err = rootfs.MountOverlay(overlay, s.Linux.MountLabel)
+		}
+	}()
+	return m, nil
+}
+
+// tree waits for the mount.
+func (m *rootMount) tree() (int, error) {
+	<-m.done
+	return m.fd, m.err
+}
+
+// close gives up this process's hold of the mount.
+func (m *rootMount) close() {
+	if m == nil {
+		return
+	}
+	if fd, err := m.tree(); err == nil {
+		unix.Close(fd)
+	}
+}
+
+func mountMapped(s *specs.Spec, overlay *spec.RootfsOverlay) (int, error) {
 	ns, err := mappedNamespace(s.Linux.UIDMappings, s.Linux.GIDMappings)
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
 	defer ns.Close()
 	fd, err := rootfs.MountMapped(overlay, s.Linux.MountLabel, ns, hostID(s.Linux.UIDMappings, 0), hostID(s.Linux.GIDMappings, 0))
-	if err != nil {
-		return nil, errs.Wrap(err, "root file system with mapped ids")
-	}
-	return os.NewFile(uintptr(fd), "root"), nil
+	return fd, errs.Wrap(err, "root file system with mapped ids")
 }
 
 // absRoot gives root.path its meaning: relative to the bundle.

@@ -10,7 +10,8 @@ import (
 
 // The talk between the runtime and its init, on the socket of runtime/namespaces:
 //
-//	runtime → init  MsgConfig      Config, packed (codec.go); then Arg bytes of packed seccomp filter (runtime/seccomp)
+//	runtime → init  MsgConfig      Config, packed (codec.go); then Arg bytes of packed seccomp filter (runtime/seccomp);
+//	                               one descriptor, the root's detached mount, when the runtime made it
 //	init → runtime  MsgHooks       (create) the mounts are made; run the prestart and createRuntime hooks; answered by
 //	runtime → init  MsgGo          go on
 //	init → runtime  MsgConsole     the terminal's master, one descriptor

@@ -130,6 +130,9 @@ func (p *initProcess) receiveConfig() error {
 	if err := p.cfg.Decode(m.Content[:n]); err != nil {
 		return fmt.Errorf("decode init's configuration: %w", err)
 	}
+	if len(m.Files) > 0 {
+		p.cfg.Rootfs.Tree = m.Files[0]
+	}
 	return nil
 }
 

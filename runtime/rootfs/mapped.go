@@ -85,7 +85,7 @@ func mountMapped(o *spec.RootfsOverlay, label string, user *os.File, uid, gid in
 	if err := userns.ActAs(uid, gid); err != nil {
 		return -1, err
 	}
-	fd, err := mountOverlay(&mapped, label)
+	fd, err := MountOverlay(&mapped, label)
 	if errors.Is(err, unix.EINVAL) {
 		err = errs.New(errs.Unsupported, "%w: Linux 5.19 or newer can make an overlay of layers with mapped ids", err)
 	}

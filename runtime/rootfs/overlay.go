@@ -12,9 +12,9 @@ import (
 	"github.com/shoalhq/shoal/runtime/spec"
 )
 
-// mountOverlay makes a detached overlay. Layers are given one by one where the kernel takes them so (6.8): no limit by
+// MountOverlay makes a detached overlay. Layers are given one by one where the kernel takes them so (6.8): no limit by
 // the size of a page and no character with a meaning.
-func mountOverlay(o *spec.RootfsOverlay, label string) (int, error) {
+func MountOverlay(o *spec.RootfsOverlay, label string) (int, error) {
 	if len(o.Lower) == 0 {
 		return -1, errs.New(errs.Invalid, "the overlay annotation names no lower directory")
 	}

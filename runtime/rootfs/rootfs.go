@@ -114,7 +114,7 @@ func (b *Builder) rootTree() (int, error) {
 	case cfg.Tree != 0:
 		return cfg.Tree, nil
 	case cfg.Overlay != nil:
-		return mountOverlay(cfg.Overlay, cfg.MountLabel)
+		return MountOverlay(cfg.Overlay, cfg.MountLabel)
 	}
 	tree, err := unix.OpenTree(unix.AT_FDCWD, cfg.Root.Path, unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE)
 	if err != nil {

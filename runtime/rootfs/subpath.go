@@ -101,7 +101,7 @@ func unmountAt(fd int) error {
 
 // AttachOverlay mounts a container's root on a directory of this mount namespace, for runtimes that want it to be there.
 func AttachOverlay(o *spec.RootfsOverlay, label, path string) error {
-	tree, err := mountOverlay(o, label)
+	tree, err := MountOverlay(o, label)
 	if err != nil {
 		return err
 	}
