@@ -345,6 +345,11 @@ func (f fakeTasks) Start(_ context.Context, r TaskStart) (Task, error) {
 	if err := f.w.fault("tasks.Start"); err != nil {
 		return nil, err
 	}
+	if r.Namespace != nil {
+		if _, err := r.Namespace(); err != nil {
+			return nil, err
+		}
+	}
 	t := &fakeTask{w: f.w, id: r.Container.ID, spec: r.Spec, done: make(chan struct{})}
 	f.w.mu.Lock()
 	if f.w.tasks[t.id] != nil {

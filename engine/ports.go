@@ -192,7 +192,9 @@ type TaskStart struct {
 	Container *model.Container // its identity, streams and log configuration
 	Spec      *specs.Spec
 	Root      model.OverlayDirs // mounted on Spec.Root.Path inside the container's own mount namespace
-	Namespace *os.File          // network namespace that Spec.Linux.Namespaces names as /proc/self/fd/3..., nil when none
+	// Namespace waits for the network namespace, which may still be in the making, so that the supervisor can begin without it;
+	// nil for the machine's. The file stays the engine's.
+	Namespace func() (*os.File, error)
 	Log       LogTarget
 	Runtime   string // name of the OCI runtime; "" is our own
 	// Created is called when the container's init exists and its sockets answer, before its program runs; an error

@@ -145,15 +145,13 @@ func (e *Engine) launch(ctx context.Context, en *entry, c *model.Container, gate
 		return nil, model.NetworkState{}, err
 	}
 	phases.done("planned")
-	ns, err := net.namespace()
-	if err != nil {
-		return nil, model.NetworkState{}, err
-	}
 	if err := failpoint.Hit("engine/start/prepared"); err != nil {
 		return nil, model.NetworkState{}, err
 	}
-	phases.done("namespace")
-	request := TaskStart{Container: c, Spec: plan.spec, Root: plan.root, Namespace: ns, Log: e.logTarget(c), Runtime: c.Runtime.Name}
+	request := TaskStart{Container: c, Spec: plan.spec, Root: plan.root, Log: e.logTarget(c), Runtime: c.Runtime.Name}
+	if c.Spec.Network.Mode != model.NetworkHost {
+		request.Namespace = net.namespace
+	}
 	var state model.NetworkState
 	request.Created = func(t Task) error {
 		phases.done("created")
@@ -306,7 +304,7 @@ func (e *Engine) joinTask(id, what string) (Task, int, error) {
 	return t, t.Info().Pid, nil
 }
 
-// namespace waits for the namespace; nil when the container uses the machine's.
+// namespace waits for the namespace.
 func (n *connection) namespace() (*os.File, error) {
 	<-n.nsReady
 	return n.ns, errs.Wrap(n.nsErr, "network")

@@ -26,7 +26,7 @@
 //
 // # The network namespace
 //
-// StartRequest.Namespace is inherited by the supervisor; Start puts its path there (/proc/self/fd/4) into the spec's network
+// StartRequest.Namespace goes to the supervisor when it is there; Start puts its path there (/proc/self/fd/4) into the spec's network
 // namespace. The caller may close its file when Start has returned.
 //
 // # A supervisor that was killed

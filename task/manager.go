@@ -93,19 +93,7 @@ func (m *Manager) Start(ctx context.Context, r StartRequest) (*Task, error) {
 	if err := failpoint.Hit("task/start/prepared"); err != nil {
 		return nil, err
 	}
-	spaces := make([]*os.File, 0, 2)
-	if r.Namespace != nil {
-		spaces = append(spaces, r.Namespace)
-		if r.Spec.Linux != nil && len(r.Spec.Linux.UIDMappings) > 0 {
-			user, err := userns.Owner(r.Namespace)
-			if err != nil {
-				return nil, err
-			}
-			defer user.Close()
-			spaces = append(spaces, user)
-		}
-	}
-	proc, hand, err := m.spawn(dir, spaces)
+	proc, hand, waits, err := m.spawn(dir, &r)
 	if err != nil {
 		return nil, err
 	}
@@ -119,6 +107,11 @@ func (m *Manager) Start(ctx context.Context, r StartRequest) (*Task, error) {
 			m.reap(ctx, dir)
 		}
 	})
+	if waits {
+		if err := r.withSpaces(func(spaces []*os.File) error { return sendSpaces(hand, spaces) }); err != nil {
+			return nil, err
+		}
+	}
 	stop := context.AfterFunc(ctx, func() { hand.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	lines := bufio.NewReaderSize(hand, 1024)
@@ -135,6 +128,26 @@ func (m *Manager) Start(ctx context.Context, r StartRequest) (*Task, error) {
 	go t.follow(hand, lines)
 	m.spareSoon()
 	return t, nil
+}
+
+// withSpaces calls f with the namespaces that the supervisor shall find from descriptor 4 on, once they are there.
+func (r *StartRequest) withSpaces(f func([]*os.File) error) error {
+	if r.Namespace == nil {
+		return f(nil)
+	}
+	ns, err := r.Namespace()
+	if err != nil {
+		return err
+	}
+	if r.Spec.Linux == nil || len(r.Spec.Linux.UIDMappings) == 0 {
+		return f([]*os.File{ns})
+	}
+	user, err := userns.Owner(ns)
+	if err != nil {
+		return err
+	}
+	defer user.Close()
+	return f([]*os.File{ns, user})
 }
 
 // prepare writes the supervisor's directory.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/ids"
+	"github.com/shoalhq/shoal/runtime/spec"
 )
 
 // spareDelay is how long after a start the next supervisor is made ahead: behind the end of a short container and the
@@ -98,40 +99,53 @@ func (m *Manager) Close() {
 	}
 }
 
-// spawn gives a supervisor for the directory, with the namespaces that it shall find from descriptor 4 on, with our end of its handshake.
-func (m *Manager) spawn(dir string, spaces []*os.File) (*os.Process, *os.File, error) {
-	if proc, hand := m.spare.take(); hand != nil {
-		err := sendDir(hand, dir, spaces)
+// spawn gives a supervisor for the directory, with our end of its handshake. When waits is set it is at work already and
+// waits for the namespaces.
+func (m *Manager) spawn(dir string, r *StartRequest) (proc *os.Process, hand *os.File, waits bool, err error) {
+	if proc, hand = m.spare.take(); hand != nil {
+		end := spec.DirEnd
+		if r.Namespace != nil {
+			end = spec.DirEndSpaces
+		}
+		err = sendSpare(hand, append([]byte(dir), end), nil)
 		if err == nil {
-			return proc, hand, nil
+			return proc, hand, r.Namespace != nil, nil
 		}
 		hand.Close() // somebody killed it
 		proc.Kill()
 		proc.Wait()
 		if !errors.Is(err, unix.EPIPE) && !errors.Is(err, unix.ECONNRESET) {
-			return nil, nil, errs.Wrap(err, "hand the supervisor its directory")
+			return nil, nil, false, errs.Wrap(err, "hand the supervisor its directory")
 		}
 	}
-	return m.execSupervisor(dir, spaces)
+	err = r.withSpaces(func(spaces []*os.File) (err error) {
+		proc, hand, err = m.execSupervisor(dir, spaces)
+		return err
+	})
+	return proc, hand, false, err
 }
 
-// sendDir tells a waiting supervisor what it is for: the directory, ended by a zero byte, and the namespaces.
-func sendDir(hand *os.File, dir string, spaces []*os.File) error {
-	var rights []byte
-	if len(spaces) > 0 {
-		fds := make([]int, len(spaces))
-		for i, f := range spaces {
-			fds[i] = int(f.Fd())
-		}
-		rights = unix.UnixRights(fds...)
+// sendSpaces gives a supervisor its namespaces. One that is gone has told why, or the handshake will see that it did not.
+func sendSpaces(hand *os.File, spaces []*os.File) error {
+	fds := make([]int, len(spaces))
+	for i, f := range spaces {
+		fds[i] = int(f.Fd())
 	}
+	err := sendSpare(hand, []byte{spec.DirEndSpaces}, unix.UnixRights(fds...))
+	if errors.Is(err, unix.EPIPE) || errors.Is(err, unix.ECONNRESET) {
+		return nil
+	}
+	return errs.Wrap(err, "hand the supervisor the container's namespaces")
+}
+
+func sendSpare(hand *os.File, message, rights []byte) error {
 	raw, err := hand.SyscallConn()
 	if err != nil {
 		return err
 	}
 	var serr error
 	err = raw.Write(func(fd uintptr) bool {
-		serr = unix.Sendmsg(int(fd), append([]byte(dir), 0), rights, nil, unix.MSG_NOSIGNAL)
+		serr = unix.Sendmsg(int(fd), message, rights, nil, unix.MSG_NOSIGNAL)
 		return serr != unix.EAGAIN && serr != unix.EINTR
 	})
 	if err == nil {

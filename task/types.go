@@ -28,8 +28,9 @@ type StartRequest struct {
 	Config  spec.SupervisorConfig
 	Runtime string      // name of the OCI runtime
 	Spec    *specs.Spec // not changed
-	// Namespace, when not nil, is the network namespace for the container.
-	Namespace *os.File
+	// Namespace, when not nil, gives the network namespace for the container. It may take its time: it is asked when the
+	// supervisor is at work already. The file stays the caller's.
+	Namespace func() (*os.File, error)
 	// Created, when not nil, is called when the init process exists and the task answers, before the container's program
 	// runs. An error takes everything back and is returned by Start.
 	Created func(t *Task) error

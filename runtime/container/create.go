@@ -314,6 +314,11 @@ func (c *creation) launch() error {
 		return err
 	}
 	c.undo.Add(func() { c.cgroup.KillAll(); c.cgroup.Destroy() })
+	if c.opts.Joins != nil {
+		if err := c.opts.Joins(); err != nil {
+			return err
+		}
+	}
 	create, joins, err := openJoins(c.spec)
 	if err != nil {
 		return err

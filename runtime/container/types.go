@@ -57,6 +57,8 @@ type CreateOptions struct {
 	CgroupParent string // for a relative or empty cgroupsPath; "" is runtime/cgroup's default
 	NoPivot      bool
 	Rootless     bool // go on without what only root may have; set by Run and Create too when not root
+	// Joins, when not nil, waits until the namespaces that the configuration names by path are there.
+	Joins func() error
 }
 
 // ExecOptions say what process to run in a container.

@@ -39,6 +39,13 @@ import (
 // The supervisor closes the connection after the last byte of output (attach: when the container ended; exec: when its
 // process ended and its output is drained). exec-exit is sent to the events connections before that close.
 
+// A supervisor that was started ahead of need gets the path of its directory over fd 3, with one of these behind it. After
+// DirEndSpaces the namespaces come when they are there, in a message of that byte.
+const (
+	DirEnd       byte = 0
+	DirEndSpaces byte = 1
+)
+
 // NetnsPath is where the container's network namespace is in the supervisor, with SupervisorConfig.Netns.
 const NetnsPath = "/proc/self/fd/4"
 

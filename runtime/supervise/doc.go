@@ -37,6 +37,7 @@ type CreateOptions struct {
 	Stdio  [3]*os.File // for the program, unless it has a terminal
 	Tty    bool
 	Config *spec.SupervisorConfig
+	Spaces func() error // waits until what spec.NetnsPath and UsernsPath name is there
 }
 
 // Container is one container that a Runner made.

@@ -158,6 +158,9 @@ func classify(err error) error {
 
 func (f *foreign) Create(o CreateOptions) (Container, error) {
 	c := &foreignContainer{f: f, id: o.ID, dir: o.Dir}
+	if err := o.Spaces(); err != nil {
+		return nil, err
+	}
 	if err := f.prepare(&o); err != nil {
 		return nil, err
 	}

@@ -59,6 +59,11 @@ func complain(err error) int {
 }
 
 func supervise(dir string, pick func(*spec.SupervisorConfig) (Runner, error)) int {
+	return superviseIn(dir, false, pick)
+}
+
+// superviseIn is supervise; with waits the container's namespaces are still to come.
+func superviseIn(dir string, waits bool, pick func(*spec.SupervisorConfig) (Runner, error)) int {
 	unix.CloseOnExec(handshakeFD)
 	unix.CloseOnExec(handshakeFD + 2) // the user namespace
 	unix.CloseOnExec(handshakeFD + 1) // the network namespace; when there is none this does nothing
@@ -68,5 +73,5 @@ func supervise(dir string, pick func(*spec.SupervisorConfig) (Runner, error)) in
 		return 2
 	}
 	quiet()
-	return run(dir, hand, pick)
+	return run(dir, hand, waits, pick)
 }

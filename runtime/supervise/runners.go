@@ -35,7 +35,7 @@ const stateDir = "runtime"
 func (native) Create(o CreateOptions) (Container, error) {
 	rt := container.Open(filepath.Join(o.Dir, stateDir))
 	rt.Prefetch()
-	p, err := rt.Begin(container.CreateOptions{ID: o.ID, Bundle: o.Dir, Launch: container.Launch{Stdio: o.Stdio}})
+	p, err := rt.Begin(container.CreateOptions{ID: o.ID, Bundle: o.Dir, Launch: container.Launch{Stdio: o.Stdio}, Joins: o.Spaces})
 	if err != nil {
 		return nil, blame(err)
 	}

@@ -74,9 +74,13 @@ func (s *supervisor) follow(pid int) *child {
 }
 
 // run supervises the container in the directory; it returns the exit code of the process.
-func run(dir string, hand *os.File, pick func(*spec.SupervisorConfig) (Runner, error)) int {
+func run(dir string, hand *os.File, waits bool, pick func(*spec.SupervisorConfig) (Runner, error)) int {
 	s := newSupervisor(dir, hand)
-	if err := s.create(pick); err != nil {
+	spaces := func() error { return nil }
+	if waits {
+		spaces = func() error { return receiveSpaces(hand) }
+	}
+	if err := s.create(pick, spaces); err != nil {
 		s.fail(err)
 		return 1
 	}
@@ -103,7 +107,7 @@ func (s *supervisor) takeBack() {
 
 // create leads to the moment where the init process exists: what does not need the container (socket, log) is done while
 // the kernel makes it.
-func (s *supervisor) create(pick func(*spec.SupervisorConfig) (Runner, error)) error {
+func (s *supervisor) create(pick func(*spec.SupervisorConfig) (Runner, error), spaces func() error) error {
 	if err := readJSON(filepath.Join(s.dir, spec.SupervisorFile), &s.cfg); err != nil {
 		return err
 	}
@@ -126,7 +130,7 @@ func (s *supervisor) create(pick func(*spec.SupervisorConfig) (Runner, error)) e
 		<-side
 		return err
 	}
-	s.c, err = runner.Create(CreateOptions{ID: s.cfg.ID, Dir: s.dir, Stdio: pipes.theirs, Tty: s.cfg.Tty, Config: &s.cfg})
+	s.c, err = runner.Create(CreateOptions{ID: s.cfg.ID, Dir: s.dir, Stdio: pipes.theirs, Tty: s.cfg.Tty, Config: &s.cfg, Spaces: spaces})
 	pipes.closeTheirs()
 	if serr := <-side; err == nil && serr != nil {
 		s.ready()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -19,7 +20,7 @@ func wait(argument string, pick func(*spec.SupervisorConfig) (Runner, error)) in
 	unix.CloseOnExec(handshakeFD)
 	quiet()
 	container.Warm()
-	dir, err := receiveDir()
+	dir, waits, err := receiveDir()
 	if errors.Is(err, io.EOF) {
 		return 0
 	}
@@ -27,7 +28,7 @@ func wait(argument string, pick func(*spec.SupervisorConfig) (Runner, error)) in
 		return complain(err)
 	}
 	show(argument, dir)
-	return supervise(dir, pick)
+	return superviseIn(dir, waits, pick)
 }
 
 // show puts the directory where process lists have the argument: the string is the memory that the kernel reads for
@@ -38,34 +39,64 @@ func show(argument, dir string) {
 	}
 }
 
-// receiveDir reads the message of task's sendDir; namespaces that come with it go where
-// inherited ones would be.
-func receiveDir() (string, error) {
-	var dir []byte
-	buf, oob := make([]byte, 4096+1), make([]byte, unix.CmsgSpace(2*4))
+// receiveDir reads the directory, and says whether the namespaces are still to come. If they are there already they come with
+// the last bytes.
+func receiveDir() (dir string, waits bool, err error) {
+	var got []byte
+	buf, oob := make([]byte, 4096), make([]byte, unix.CmsgSpace(2*4))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(handshakeFD, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		switch {
 		case err == unix.EINTR:
 			continue
 		case err != nil:
-			return "", err
+			return "", false, err
 		case n == 0:
-			return "", io.EOF
+			return "", false, io.EOF
 		}
 		if oobn > 0 {
 			if err := takeNamespaces(oob[:oobn]); err != nil {
-				return "", err
+				return "", false, err
 			}
 		}
-		if dir = append(dir, buf[:n]...); dir[len(dir)-1] == 0 {
-			break
+		got = append(got, buf[:n]...)
+		end := bytes.IndexFunc(got, func(r rune) bool { return r == rune(spec.DirEnd) || r == rune(spec.DirEndSpaces) })
+		if end < 0 {
+			continue
 		}
+		if got[0] != '/' {
+			return "", false, errs.New(errs.Invalid, "the starter sent no directory: %q", got)
+		}
+		return string(got[:end]), got[end] == spec.DirEndSpaces && end == len(got)-1, nil
 	}
-	if dir[0] != '/' || bytes.IndexByte(dir, 0) != len(dir)-1 {
-		return "", errs.New(errs.Invalid, "the starter sent no directory: %q", dir)
+}
+
+// receiveSpaces waits for the namespaces and puts them where inherited ones would be.
+func receiveSpaces(hand *os.File) error {
+	raw, err := hand.SyscallConn()
+	if err != nil {
+		return err
 	}
-	return string(dir[:len(dir)-1]), nil
+	var n, oobn int
+	var rerr error
+	oob := make([]byte, unix.CmsgSpace(2*4))
+	err = raw.Read(func(fd uintptr) bool {
+		for {
+			n, oobn, _, _, rerr = unix.Recvmsg(int(fd), make([]byte, 1), oob, unix.MSG_CMSG_CLOEXEC)
+			if rerr != unix.EINTR {
+				return rerr != unix.EAGAIN
+			}
+		}
+	})
+	switch {
+	case err != nil:
+		return err
+	case rerr != nil:
+		return errs.Wrap(rerr, "receive the container's namespaces")
+	case n == 0:
+		return errs.New(errs.Unavailable, "the starter went away before it sent the container's namespaces")
+	}
+	return takeNamespaces(oob[:oobn])
 }
 
 func takeNamespaces(oob []byte) error {
