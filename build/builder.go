@@ -200,7 +200,7 @@ func (b *Builder) openWorker(ctx context.Context, parts store.Parts, exec *execu
 	if policy.Parallel > 0 {
 		parallel = semaphore.NewWeighted(int64(policy.Parallel))
 	}
-	content := snapshot.NewContentStore(parts.Content, parts.Namespace)
+	content := snapshot.NewContentStore(calmContent{parts.Content}, parts.Namespace)
 	hostname, _ := os.Hostname()
 	w, err := base.NewWorker(ctx, base.WorkerOpt{
 		ID: id, Root: cfg.Root, MetadataStore: records, Executor: exec,

@@ -3,8 +3,10 @@ package build
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
+	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/diff"
 	ctdimages "github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/mount"
@@ -92,4 +94,19 @@ func (n namespaced) Apply(ctx context.Context, desc ocispec.Descriptor, mounts [
 // collector removes what no image and no cache record keeps.
 func collector(s *store.Store) func(context.Context) (gc.Stats, error) {
 	return func(ctx context.Context) (gc.Stats, error) { return nil, s.Collect(ctx) }
+}
+
+// calmContent answers updates that change nothing without a transaction, which would wait for the disk. Each resolution of
+// a base image, in every build, sets the labels that are there already.
+type calmContent struct{ content.Store }
+
+func (c calmContent) Update(ctx context.Context, info content.Info, fields ...string) (content.Info, error) {
+	now, err := c.Store.Info(ctx, info.Digest)
+	if err == nil && len(fields) > 0 && !slices.ContainsFunc(fields, func(f string) bool {
+		label, ok := strings.CutPrefix(f, "labels.")
+		return !ok || info.Labels[label] == "" || now.Labels[label] != info.Labels[label]
+	}) {
+		return now, nil
+	}
+	return c.Store.Update(ctx, info, fields...)
 }

@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -14,8 +15,12 @@ import (
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
+	"github.com/moby/buildkit/frontend"
 	"github.com/moby/buildkit/session"
+	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/disk"
+	"github.com/moby/buildkit/worker"
 	"github.com/moby/buildkit/worker/base"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -45,6 +50,51 @@ func (w *ourWorker) Exporter(name string, sm *session.Manager) (exporter.Exporte
 		e = imageExporter{e, w}
 	}
 	return squashExporter{e, squasher{w.CacheManager(), w.ContentStore(), w.LeaseManager()}}, nil
+}
+
+// ResolveOp refuses to run programs of a platform that the kernel cannot run, and says what is missing. Only running them is
+// refused: steps that copy, and those that are cached, work for every platform.
+func (w *ourWorker) ResolveOp(v solver.Vertex, s frontend.FrontendLLBBridge, sm *session.Manager, proxy worker.ProxyOpt) (solver.Op, error) {
+	op, err := w.Worker.ResolveOp(v, s, sm, proxy)
+	if err != nil {
+		return nil, err
+	}
+	sys, _ := v.Sys().(*pb.Op)
+	if _, runs := sys.GetOp().(*pb.Op_Exec); !runs || sys.GetPlatform() == nil {
+		return op, nil
+	}
+	p := sys.Platform
+	return emulatedOp{op, w.Worker, platforms.Normalize(ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant})}, nil
+}
+
+type emulatedOp struct {
+	solver.Op
+	w        *base.Worker
+	platform ocispec.Platform
+}
+
+func (o emulatedOp) Exec(ctx context.Context, job solver.JobContext, inputs []solver.Result) ([]solver.Result, error) {
+	if !runsHere(o.platform, o.w.Platforms(false)) && !runsHere(o.platform, o.w.Platforms(true)) {
+		return nil, noEmulator(o.platform)
+	}
+	return o.Op.Exec(ctx, job, inputs)
+}
+
+func runsHere(p ocispec.Platform, list []ocispec.Platform) bool {
+	return slices.ContainsFunc(list, func(own ocispec.Platform) bool { return platforms.Only(own).Match(p) })
+}
+
+// qemuNames are what QEMU calls the architectures that Go calls otherwise.
+var qemuNames = map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i386", "ppc64le": "ppc64le", "loong64": "loongarch64", "mips64le": "mips64el", "mipsle": "mipsel"}
+
+func noEmulator(p ocispec.Platform) error {
+	name := qemuNames[p.Architecture]
+	if name == "" {
+		name = p.Architecture
+	}
+	return errs.New(errs.Unsupported, "this machine (%s) cannot run programs of %s: the kernel has no handler qemu-%s in /proc/sys/fs/binfmt_misc; install QEMU's user emulation with a fixed binary "+
+		"(Debian: qemu-user-static and binfmt-support), run this step on the build platform (FROM --platform=$BUILDPLATFORM), or build on a machine of that kind",
+		platforms.Format(platforms.DefaultSpec()), platforms.Format(p), name)
 }
 
 // imageExporter makes images that run without being unpacked: their layers are the snapshots that were built.

@@ -21,6 +21,7 @@ import (
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
 	solverrors "github.com/moby/buildkit/solver/errdefs"
 	"github.com/moby/buildkit/util/progress/progressui"
+	"github.com/sirupsen/logrus"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/shoalhq/shoal/api/client"
@@ -32,6 +33,7 @@ import (
 func Main(request string) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
+	logrus.SetOutput(io.Discard) // libraries log there what is no concern of the user's
 	var r buildflags.Request
 	err := json.Unmarshal([]byte(request), &r)
 	if err == nil {

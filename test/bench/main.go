@@ -76,7 +76,7 @@ func bench(o options) error {
 		run  func(*report, options, []*engine, string, string) error
 	}{
 		{"start", startLatency}, {"runtime", runtimeLatency}, {"parallel", parallelStarts},
-		{"pull", pullSpeed}, {"images", manyImagesSpeed}, {"logs", logThroughput}, {"netspeed", networkSpeed}, {"netchange", networkChanges}, {"rest", atRest},
+		{"pull", pullSpeed}, {"build", buildSpeed}, {"images", manyImagesSpeed}, {"logs", logThroughput}, {"netspeed", networkSpeed}, {"netchange", networkChanges}, {"rest", atRest},
 	} {
 		if o.only != "" && !strings.Contains(s.name, o.only) {
 			continue
