@@ -53,7 +53,7 @@ type Options struct {
 // names and links say. Owners, modes, times and extended attributes are kept; attributes in overlay's own name space are
 // dropped. It stops with errs.Exhausted before the disk is full, and with errs.Invalid at an archive that is none.
 func Apply(ctx context.Context, dir string, r io.Reader, o Options) error {
-	g := &guard{r: r, dir: filepath.Clean(dir), only: o.Only, hidden: map[string]bool{}, overlay: o.Overlay, implied: o.Implied,
+	g := &guard{r: r, dir: filepath.Clean(dir), only: o.Only, hidden: map[string]bool{}, brought: map[string]bool{}, overlay: o.Overlay, implied: o.Implied,
 		early: early{Starter: writeback.New(dir)}}
 	defer g.early.Close()
 	opts := []archive.ApplyOpt{archive.WithFilter(g.entry)}
@@ -65,7 +65,9 @@ func Apply(ctx context.Context, dir string, r io.Reader, o Options) error {
 	}
 	_, err := archive.Apply(ctx, dir, g, opts...)
 	g.early.next("")
-	if err == nil || ctx.Err() != nil || errs.KindOf(err) != errs.Internal && !errors.Is(err, fs.ErrNotExist) || hostFault(err) {
+	var link *os.LinkError
+	ofDir := errors.As(err, &link) && errors.Is(err, unix.EPERM) // a hard link to a directory
+	if err == nil || ctx.Err() != nil || !ofDir && (errs.KindOf(err) != errs.Internal && !errors.Is(err, fs.ErrNotExist) || hostFault(err)) {
 		return err
 	}
 	return errs.New(errs.Invalid, "the layer's archive is malformed: %w", err)
@@ -93,8 +95,10 @@ type guard struct {
 	r       io.Reader
 	dir     string
 	bytes   int64
+	files   int64 // bytes that the files have which were announced so far: holes cost nothing in an archive
 	entries int64
 	overlay bool
+	brought map[string]bool // the names that this archive brought; not for overlay
 	only    map[string]bool
 	implied *Implied
 	hidden  map[string]bool // where this archive put whiteouts
@@ -134,19 +138,24 @@ func (g *guard) Read(p []byte) (int, error) {
 		g.early.read(n)
 	}
 	if g.bytes/checkEvery != before {
-		if cerr := g.room(); cerr != nil {
+		if cerr := g.room(0); cerr != nil {
 			return n, cerr
 		}
 	}
 	return n, err
 }
 
-func (g *guard) room() error {
+// room says whether enough is left of the disk when a file of size bytes has come, too.
+func (g *guard) room(size int64) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(g.dir, &st); err != nil {
 		return fmt.Errorf("free space of %s: %w", g.dir, err)
 	}
-	if free := int64(st.Bavail) * st.Bsize; free < keepFree {
+	free := int64(st.Bavail) * st.Bsize
+	if size > 0 && free-keepFree < size {
+		return errs.New(errs.Exhausted, "a file of %d MB does not fit on the disk of %s, which has %d MB left; free some space (`shoal system prune`)", size>>20, g.dir, free>>20)
+	}
+	if free < keepFree {
 		return errs.New(errs.Exhausted, "the disk of %s has only %d MB left after the first %d MB of this archive, and more follows; free some space (`shoal system prune`)",
 			g.dir, free>>20, g.bytes>>20)
 	}
@@ -161,6 +170,12 @@ func (g *guard) entry(h *tar.Header) (bool, error) {
 	if g.only != nil && !g.only[entryName(h.Name)] {
 		return false, nil
 	}
+	if skip, err := misplacedWhiteout(h); skip || err != nil {
+		return false, err
+	}
+	if !g.overlay && g.ownWhiteout(h) {
+		return false, nil
+	}
 	g.entries++
 	if h.Typeflag == tar.TypeReg {
 		g.early.next(h.Name)
@@ -171,8 +186,16 @@ func (g *guard) entry(h *tar.Header) (bool, error) {
 		g.implied.entry(h)
 	}
 	if g.entries%checkEntries == 0 {
-		if err := g.room(); err != nil {
+		if err := g.room(0); err != nil {
 			return false, err
+		}
+	}
+	if h.Typeflag == tar.TypeReg {
+		before := g.files / checkEvery
+		if g.files += h.Size; g.files/checkEvery != before || g.files < 0 {
+			if err := g.room(h.Size); err != nil {
+				return false, err
+			}
 		}
 	}
 	for key := range h.PAXRecords {
@@ -193,6 +216,33 @@ func (g *guard) entry(h *tar.Header) (bool, error) {
 		return true, g.uncover(h)
 	}
 	return true, nil
+}
+
+// misplacedWhiteout refuses a name below a whiteout, and skips the books that AUFS kept at the top of old layers.
+func misplacedWhiteout(h *tar.Header) (skip bool, err error) {
+	name := entryName(h.Name)
+	if strings.HasPrefix(name, whiteoutPrefix+whiteoutPrefix) && name != whiteoutOpaque {
+		return true, nil
+	}
+	dir, _ := filepath.Split(name)
+	if strings.HasPrefix(dir, whiteoutPrefix) || strings.Contains(dir, "/"+whiteoutPrefix) {
+		return false, errs.New(errs.Invalid, "entry %q is below a whiteout, which has nothing below it", h.Name)
+	}
+	return false, nil
+}
+
+// ownWhiteout says whether an entry is a whiteout of what the same archive brought: it speaks of the layers beneath only.
+// For overlay see whiteout.
+func (g *guard) ownWhiteout(h *tar.Header) bool {
+	dir, base := filepath.Split(entryName(h.Name))
+	if name, ok := strings.CutPrefix(base, whiteoutPrefix); ok {
+		return g.brought[dir+name]
+	}
+	for name := dir + base; name != "" && !g.brought[name]; name = strings.TrimSuffix(dir, "/") {
+		g.brought[name] = true
+		dir, _ = filepath.Split(name)
+	}
+	return false
 }
 
 // uncover makes room for an entry at or under a name that the same archive hid before: what lies beneath stays hidden, so

@@ -123,7 +123,11 @@ func (a *Arrival) Finish(ctx context.Context, step func(i int)) error {
 			return errs.New(errs.Internal, "layer %d of %d was not unpacked", i+1, len(a.chains))
 		}
 		if i > 0 {
-			if err := p.implied.Settle(p.dir, dirs); err != nil {
+			err := p.implied.Settle(p.dir, dirs)
+			if err == nil {
+				err = layer.HideRoots(p.dir, dirs)
+			}
+			if err != nil {
 				return errs.Wrap(err, "layer %d of %d", i+1, len(a.chains))
 			}
 		}

@@ -226,6 +226,9 @@ func (b *backend) apply(ctx context.Context, mounts []mount.Mount, desc ocispec.
 	got := want.Algorithm().Digester()
 	tee := io.TeeReader(r, got.Hash())
 	err = layer.Apply(ctx, dir, tee, layer.Options{Overlay: b.driver == DriverOverlay, Parents: parents})
+	if err == nil && b.driver == DriverOverlay {
+		err = layer.HideRoots(dir, parents)
+	}
 	if err == nil {
 		_, err = io.Copy(io.Discard, tee) // what follows the archive's end belongs to the digest
 	}

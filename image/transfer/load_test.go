@@ -1,7 +1,6 @@
 package transfer
 
 import (
-	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"os"
@@ -219,53 +218,6 @@ func TestBrokenArchives(t *testing.T) {
 			if u, err := s.DiskUsage(t.Context()); err != nil || u.ContentSize+u.LayersSize > 0 {
 				t.Fatalf("left on disk: %+v %v", u, err)
 			}
-		})
-	}
-}
-
-// Layers that try to get out of their directory, each with a witness beside it.
-func TestHostileLayers(t *testing.T) {
-	outside := t.TempDir()
-	victim := filepath.Join(outside, "victim")
-	f := func(files ...imagetest.File) []imagetest.File { return files }
-	for name, files := range map[string][]imagetest.File{
-		"dots":                   f(imagetest.File{Name: "../../../../../../.." + victim, Data: "x"}),
-		"absolute":               f(imagetest.File{Name: victim, Data: "x"}),
-		"symlink, then through":  f(imagetest.File{Name: "d", Kind: tar.TypeSymlink, Link: outside}, imagetest.File{Name: "d/victim", Data: "x"}),
-		"symlink at the name":    f(imagetest.File{Name: "d", Kind: tar.TypeSymlink, Link: victim}, imagetest.File{Name: "d", Data: "x"}),
-		"relative symlink":       f(imagetest.File{Name: "a/d", Kind: tar.TypeSymlink, Link: "../../../../../../../.." + outside}, imagetest.File{Name: "a/d/victim", Data: "x"}),
-		"hard link out":          f(imagetest.File{Name: "h", Kind: tar.TypeLink, Link: victim}, imagetest.File{Name: "h", Data: "x"}),
-		"hard link by symlink":   f(imagetest.File{Name: "d", Kind: tar.TypeSymlink, Link: outside}, imagetest.File{Name: "h", Kind: tar.TypeLink, Link: "d/victim"}),
-		"whiteout out":           f(imagetest.File{Name: "d", Kind: tar.TypeSymlink, Link: outside}, imagetest.File{Name: "d/.wh.victim"}),
-		"whiteout of dots":       f(imagetest.File{Name: "a/.wh..."}, imagetest.File{Name: ".wh..."}),
-		"opaque through symlink": f(imagetest.File{Name: "d", Kind: tar.TypeSymlink, Link: outside}, imagetest.File{Name: "d/.wh..wh..opq"}),
-		"symlink loop":           f(imagetest.File{Name: "a", Kind: tar.TypeSymlink, Link: "b"}, imagetest.File{Name: "b", Kind: tar.TypeSymlink, Link: "a"}, imagetest.File{Name: "a/x", Data: "x"}),
-		"file as directory":      f(imagetest.File{Name: "a", Data: "x"}, imagetest.File{Name: "a/b", Data: "x"}),
-		"hidden device":          f(imagetest.File{Name: "c", Kind: tar.TypeChar, Data: "0/0"}),
-		"overlay's attributes":   f(imagetest.File{Name: "a", Pax: map[string]string{"SCHILY.xattr.user.overlay.redirect": "/"}}),
-		"long name":              f(imagetest.File{Name: strings.Repeat("x", 5000)}),
-		"deep":                   f(imagetest.File{Name: strings.Repeat("x/", 2500)}),
-		"whiteout of itself":     f(imagetest.File{Name: "a/"}, imagetest.File{Name: ".wh.a"}, imagetest.File{Name: "a/b"}),
-	} {
-		t.Run(name, func(t *testing.T) {
-			if err := os.WriteFile(victim, []byte("precious"), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			s := open(t)
-			_, err := Load(t.Context(), s, bytes.NewReader(imagetest.Docker(imagetest.Image{Tags: []string{"bad:1"}, Layers: [][]byte{imagetest.Layer(t, files...)}})), nil, nil)
-			if errs.Is(err, errs.Internal) && !os.IsNotExist(err) {
-				t.Errorf("no kind: %v", err)
-			}
-			if b, rerr := os.ReadFile(victim); rerr != nil || string(b) != "precious" {
-				t.Fatalf("the file outside: %q %v", b, rerr)
-			}
-			if st, _ := os.Lstat(victim); st.Sys() == nil {
-				t.Fatal("lost")
-			}
-			if list, _ := os.ReadDir(outside); len(list) != 1 {
-				t.Fatal(list)
-			}
-			t.Log(err)
 		})
 	}
 }
