@@ -95,11 +95,6 @@ func (m *Manager) checkForeign(ctx context.Context, spec *model.NetworkSpec) err
 // requestPools takes the pools of a network from its IPAM plug-in.
 func (m *Manager) requestPools(ctx context.Context, n *model.Network, u *undo.Stack) error {
 	driver := foreign.NewIPAM(m.cfg.Plugins, n.IPAM.Driver)
-	if replay, err := driver.NeedsReplay(ctx); err != nil {
-		return err
-	} else if replay {
-		return errs.New(errs.Unsupported, "the IPAM driver %s forgets its pools when it ends and wants them replayed, which is not offered", n.IPAM.Driver)
-	}
 	var pools []model.IPPool
 	for _, v6 := range []bool{false, true} {
 		if v6 && !n.IPv6 || !v6 && !n.IPv4 {
@@ -136,6 +131,9 @@ func (m *Manager) removeForeign(ctx context.Context, s *state) error {
 	var failed error
 	if d := m.foreignDriver(&s.Network); d != nil {
 		failed = d.RemoveNetwork(ctx, s.Network)
+	}
+	if failed == nil && !ownIPAM(&s.NetworkSpec) {
+		failed = m.tellAgain(ctx, s)
 	}
 	if failed == nil && !ownIPAM(&s.NetworkSpec) {
 		for _, p := range s.IPAM.Pools {
@@ -183,14 +181,17 @@ func (m *Manager) lease(ctx context.Context, r AttachRequest) (out map[string]le
 	for ref, spec := range r.Endpoints {
 		m.mu.Lock()
 		s, ferr := m.find(ref)
-		var n model.Network
-		if ferr == nil {
-			n = s.Network
-		}
+		skip := ferr != nil || ownIPAM(&s.NetworkSpec) || s.ConfigOnly // what cannot be found or joined is told by who reserves
 		m.mu.Unlock()
-		if ferr != nil || ownIPAM(&n.NetworkSpec) {
-			continue // what cannot be found is told by who reserves
+		if skip {
+			continue
 		}
+		if err := m.tellAgain(ctx, s); err != nil {
+			return out, errs.Wrap(err, "network %s", s.Name)
+		}
+		m.mu.Lock()
+		n := s.Network
+		m.mu.Unlock()
 		l := leased{driver: foreign.NewIPAM(m.cfg.Plugins, n.IPAM.Driver), mac: spec.MAC}
 		if l.mac.IsZero() {
 			l.mac = macOf(ids.New())
@@ -399,6 +400,7 @@ func (m *Manager) forgetPart(c *attached, p *part) (failed error) {
 // restoreForeign takes over what other programs know of the live containers, and lets them forget the others'. Nobody
 // waits for that: a plug-in may be a container that is yet to start.
 func (m *Manager) restoreForeign() {
+	defer m.replayAll()
 	entries, err := os.ReadDir(filepath.Join(m.cfg.Root, "foreign"))
 	if err != nil {
 		return // no network ever had such a driver

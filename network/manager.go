@@ -76,6 +76,8 @@ type state struct {
 	users map[string]bool // IDs of the containers on it
 	gone  bool            // being removed
 	fresh bool            // being made: not yet what the audit compares with the kernel
+
+	replay *replay // nil: nobody must be told of it again
 }
 
 // attached is a container with its endpoints.

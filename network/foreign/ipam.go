@@ -65,7 +65,7 @@ func (i *IPAM) Pool(ctx context.Context, want model.IPPool, v6, internal bool, o
 	}
 	p.Subnet = p.Subnet.Masked()
 	p.Gateway, p.AuxAddresses = netip.Addr{}, nil // as far as they are taken
-	if gw, perr := netip.ParsePrefix(answer.Data[optGateway]); perr == nil && !want.Gateway.IsValid() {
+	if gw, perr := netip.ParsePrefix(answer.Data[optGateway]); perr == nil && (!want.Gateway.IsValid() || gw.Addr() == want.Gateway) {
 		p.Gateway = gw.Addr()
 	} else {
 		a, err := i.Address(ctx, p.Handle, want.Gateway, map[string]string{optAddressType: optGateway})

@@ -120,6 +120,112 @@ func TestNetworkPlugin(t *testing.T) {
 	}
 }
 
+// A plug-in that ends at any call of a container's life, or a network's: told, nothing is half-made, and nothing stays in it
+// when it is back.
+func TestNetworkPluginDies(t *testing.T) {
+	dir := t.TempDir()
+	w := newNetWorld(t, "--plugin-dir", dir, "--plugin-timeout", "2")
+	p, err := netplugin.Serve(dir, "tdie", w.InNet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { p.Stop() }()
+	w.docker("network", "create", "-d", "tdie", "--ipam-driver", "tdie", "--subnet", "10.77.0.0/24", "far")
+	back := func(method string) {
+		p.Lock()
+		delete(p.Die, method)
+		p.Unlock()
+		if err := p.Start(dir, "tdie"); err != nil {
+			t.Fatalf("%s: %v", method, err)
+		}
+	}
+	dies := func(method string) {
+		p.Lock()
+		p.Die[method] = true
+		p.Unlock()
+	}
+	for _, method := range []string{"IpamDriver.GetDefaultAddressSpaces", "IpamDriver.RequestPool", "IpamDriver.RequestAddress", "NetworkDriver.CreateNetwork"} {
+		dies(method)
+		if r := w.Docker("network", "create", "-d", "tdie", "--ipam-driver", "tdie", "x"); r.Code == 0 || !strings.Contains(r.Err, "tdie") {
+			t.Errorf("create, dies at %s: %d %s", method, r.Code, r.Err)
+		}
+		back(method)
+	}
+	for _, method := range []string{"IpamDriver.RequestAddress", "NetworkDriver.CreateEndpoint", "NetworkDriver.Join", "NetworkDriver.ProgramExternalConnectivity"} {
+		dies(method)
+		if r := w.Docker("run", "--rm", "--network", "far", "-p", "8080:80", "whoami"); r.Code != 125 || !strings.Contains(r.Err, "tdie") {
+			t.Errorf("run, dies at %s: %d %s", method, r.Code, r.Err)
+		}
+		back(method)
+	}
+	for _, method := range []string{"NetworkDriver.RevokeExternalConnectivity", "NetworkDriver.Leave", "NetworkDriver.DeleteEndpoint", "IpamDriver.ReleaseAddress"} {
+		w.docker("run", "-d", "--name", "web", "--network", "far", "-p", "8080:80", "whoami")
+		dies(method)
+		if r := w.Docker("rm", "-f", "web"); r.Code != 0 {
+			t.Errorf("rm, dies at %s: %d %s", method, r.Code, r.Err)
+		}
+		back(method)
+	}
+	w.docker("run", "--rm", "--network", "far", "whoami", "--help")
+	w.StopDaemon()
+	w.StartDaemon() // what it did not hear of is told again
+	waitFor(t, "the plug-in is told what it missed", p.Left)
+	for _, method := range []string{"NetworkDriver.DeleteNetwork", "IpamDriver.ReleasePool"} {
+		dies(method)
+		if r := w.Docker("network", "rm", "far"); r.Code == 0 || !strings.Contains(r.Err, "tdie") {
+			t.Errorf("network rm, dies at %s: %d %s", method, r.Code, r.Err)
+		}
+		back(method)
+	}
+	w.docker("network", "rm", "far")
+	want(t, "networks", w.docker("network", "ls", "-q", "--filter", "type=custom"), "")
+}
+
+// An IPAM plug-in that forgets what it gave is asked for the same again when the daemon starts, before anybody gets another
+// address of it; also one that is there only later.
+func TestIPAMReplay(t *testing.T) {
+	dir := t.TempDir()
+	w := newNetWorld(t, "--plugin-dir", dir, "--plugin-timeout", "2")
+	p, err := netplugin.Serve(dir, "tmem", w.InNet)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { p.Stop() }()
+	p.Replay = true
+	w.docker("network", "create", "--ipam-driver", "tmem", "--subnet", "10.77.0.0/24", "mem")
+	w.docker("run", "-d", "--name", "one", "--network", "mem", "whoami")
+	want(t, "address", w.docker("inspect", "-f", "{{.NetworkSettings.Networks.mem.IPAddress}}", "one"), "10.77.0.2")
+	for round, late := range []bool{false, true} {
+		w.KillDaemon()
+		p.Forget()
+		if late {
+			p.Stop()
+		}
+		w.StartDaemon()
+		if late {
+			if r := w.Docker("run", "--rm", "--network", "mem", "whoami", "--help"); r.Code != 125 || !strings.Contains(r.Err, "tmem") {
+				t.Errorf("without the plug-in: %d %s", r.Code, r.Err)
+			}
+			if err := p.Start(dir, "tmem"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantIn(t, "the next address", w.docker("run", "--rm", "--network", "mem", "toolbox", "ip", "addr", "show", "eth0"), "10.77.0.3/24")
+		p.Lock()
+		if len(p.Pools) != 1 || len(p.Taken) != 2 { // the gateway's and the container's
+			t.Errorf("round %d: pools %v, addresses %v", round, p.Pools, p.Taken)
+		}
+		p.Unlock()
+	}
+	w.docker("rm", "-f", "one")
+	w.docker("network", "rm", "mem")
+	p.Lock()
+	defer p.Unlock()
+	if len(p.Pools)+len(p.Taken) > 0 {
+		t.Errorf("left: pools %v, addresses %v", p.Pools, p.Taken)
+	}
+}
+
 // waitFor waits until trouble says nothing.
 func waitFor(t *testing.T, what string, trouble func() string) {
 	t.Helper()

@@ -21,6 +21,8 @@ type Plugin struct {
 	sync.Mutex
 	Hang   map[string]bool   // methods that do not answer while the caller waits
 	Refuse map[string]string // method → what it says
+	Die    map[string]bool   // methods upon which it ends
+	Replay bool              // it says that it forgets pools and addresses when it ends; Forget does so
 	Calls  []string          // methods, in order
 
 	Networks  map[string]bool
@@ -30,13 +32,14 @@ type Plugin struct {
 	Pools     map[string]netip.Prefix
 	Taken     map[netip.Addr]bool
 
+	lives int
 	inNet func(func())
 	stop  *http.Server
 }
 
 // Serve listens at DIR/NAME.sock. inNet runs a function in the network namespace of the "host".
 func Serve(dir, name string, inNet func(func())) (*Plugin, error) {
-	p := &Plugin{Hang: map[string]bool{}, Refuse: map[string]string{}, Networks: map[string]bool{}, Endpoints: map[string]bool{},
+	p := &Plugin{Hang: map[string]bool{}, Refuse: map[string]string{}, Die: map[string]bool{}, Networks: map[string]bool{}, Endpoints: map[string]bool{},
 		Joined: map[string]bool{}, Published: map[string]int{}, Pools: map[string]netip.Prefix{}, Taken: map[netip.Addr]bool{}, inNet: inNet}
 	return p, p.Start(dir, name)
 }
@@ -54,6 +57,14 @@ func (p *Plugin) Start(dir, name string) error {
 
 // Stop ends like a process that dies: connections break, what it knows stays for the next Start.
 func (p *Plugin) Stop() { p.stop.Close() }
+
+// Forget is what a plug-in does that keeps pools and addresses in memory only, when it ends. Pools get other IDs afterwards.
+func (p *Plugin) Forget() {
+	p.Lock()
+	defer p.Unlock()
+	p.Pools, p.Taken = map[string]netip.Prefix{}, map[netip.Addr]bool{}
+	p.lives++
+}
 
 // Left says what it still knows of, but for networks and pools.
 func (p *Plugin) Left() string {
@@ -82,8 +93,12 @@ func (p *Plugin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	json.Unmarshal(body, &in)
 	p.Lock()
 	p.Calls = append(p.Calls, method)
-	hang, refuse := p.Hang[method], p.Refuse[method]
+	hang, refuse, die := p.Hang[method], p.Refuse[method], p.Die[method]
 	p.Unlock()
+	if die {
+		p.Stop()
+		return
+	}
 	if hang {
 		<-r.Context().Done()
 		return
@@ -147,13 +162,14 @@ func (p *Plugin) ipam(method string, in request) (out object, known bool, err er
 	out = object{}
 	switch method {
 	case "IpamDriver.GetCapabilities":
+		out = object{"RequiresRequestReplay": p.Replay}
 	case "IpamDriver.GetDefaultAddressSpaces":
 		out = object{"LocalDefaultAddressSpace": "here", "GlobalDefaultAddressSpace": "there"}
 	case "IpamDriver.RequestPool":
 		if in.Pool == "" {
 			in.Pool = fmt.Sprintf("10.9%d.0.0/24", len(p.Pools))
 		}
-		id := "pool " + in.Pool
+		id := fmt.Sprintf("pool %s.%d", in.Pool, p.lives)
 		if p.Pools[id], err = netip.ParsePrefix(in.Pool); err == nil {
 			out = object{"PoolID": id, "Pool": in.Pool}
 		}
