@@ -129,7 +129,7 @@ func (m *Manager) bind(c *attached, bindings []model.PortBinding, eps []*endpoin
 				warnings = append(warnings, fmt.Sprintf("port %s is not published: none of the container's networks has a way out", b.Port))
 				continue
 			}
-			return out, warnings, errs.New(errs.Invalid, "port %s cannot be published on %s: the container has no address of that family; use an address of the other, or a network with --ipv6", b.Port, b.HostIP)
+			return out, warnings, m.unpublishable(b, to)
 		}
 		var addrs []netip.Addr
 		var targets []ports.Target
@@ -151,6 +151,18 @@ func (m *Manager) bind(c *attached, bindings []model.PortBinding, eps []*endpoin
 		}
 	}
 	return out, warnings, nil
+}
+
+// unpublishable says why a binding listens nowhere.
+func (m *Manager) unpublishable(b model.PortBinding, to targets) error {
+	relayed := to.relay || m.cfg.NoRules || m.cfg.HostPolicy
+	switch {
+	case relayed && b.Proto == model.SCTP:
+		return errs.New(errs.Unsupported, "port %s cannot be published: SCTP is carried by the packet filter only, which does not carry ports of CNI networks, nor any with --iptables=false or --publish-policy=host", b.Port)
+	case m.cfg.NoRelay && (relayed || !b.HostIP.IsValid()):
+		return errs.New(errs.Unsupported, "port %s cannot be published: it would have to be carried by the daemon, which --userland-proxy=false forbids; start the daemon without it, or use a bridge network", b.Port)
+	}
+	return errs.New(errs.Invalid, "port %s cannot be published on %s: the container has no address of that family; use an address of the other, or a network with --ipv6", b.Port, b.HostIP)
 }
 
 // openings is what a binding opens at a container's own addresses: on routed networks to everybody, on others to who comes

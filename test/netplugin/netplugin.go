@@ -19,11 +19,8 @@ import (
 // Plugin is one that serves. Its fields may be changed under Lock.
 type Plugin struct {
 	sync.Mutex
-	Hang   map[string]bool   // methods that do not answer while the caller waits
-	Refuse map[string]string // method → what it says
-	Die    map[string]bool   // methods upon which it ends
-	Replay bool              // it says that it forgets pools and addresses when it ends; Forget does so
-	Calls  []string          // methods, in order
+	Moods
+	Calls []string // methods, in order
 
 	Networks  map[string]bool
 	Endpoints map[string]bool
@@ -37,9 +34,17 @@ type Plugin struct {
 	stop  *http.Server
 }
 
+// Moods are in what way it is difficult.
+type Moods struct {
+	Hang   map[string]bool   // methods that do not answer while the caller waits
+	Refuse map[string]string // method → what it says
+	Die    map[string]bool   // methods upon which it ends
+	Replay bool              // it says that it forgets pools and addresses when it ends; Forget does so
+}
+
 // Serve listens at DIR/NAME.sock. inNet runs a function in the network namespace of the "host".
 func Serve(dir, name string, inNet func(func())) (*Plugin, error) {
-	p := &Plugin{Hang: map[string]bool{}, Refuse: map[string]string{}, Die: map[string]bool{}, Networks: map[string]bool{}, Endpoints: map[string]bool{},
+	p := &Plugin{Moods: Moods{Hang: map[string]bool{}, Refuse: map[string]string{}, Die: map[string]bool{}}, Networks: map[string]bool{}, Endpoints: map[string]bool{},
 		Joined: map[string]bool{}, Published: map[string]int{}, Pools: map[string]netip.Prefix{}, Taken: map[netip.Addr]bool{}, inNet: inNet}
 	return p, p.Start(dir, name)
 }
