@@ -142,6 +142,10 @@ func (a *App) report(err error) int {
 
 // explain makes of an error what a person needs to read.
 func (a *App) explain(err error) error {
+	if a.client != nil && errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("the connection to the engine at %s was lost: its daemon ended or was restarted; containers are not touched by that: %w",
+			a.client.Endpoint().Host, err)
+	}
 	if a.client == nil || !client.IsConnection(err) {
 		return err
 	}

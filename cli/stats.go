@@ -75,6 +75,8 @@ func (s *statsFlags) run(ctx context.Context, a *App, names []string) error {
 		}
 		select {
 		case <-tick.C:
+		case err := <-board.lost:
+			return err
 		case <-ctx.Done():
 			return nil
 		}
@@ -130,7 +132,8 @@ func (b *statsBoard) follow(all bool) {
 			case events.ActionDestroy:
 				b.remove(m.Actor.ID)
 			}
-		case <-res.Err:
+		case err := <-res.Err:
+			b.lost <- err
 			return
 		}
 	}

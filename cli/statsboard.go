@@ -83,6 +83,7 @@ type statsBoard struct {
 	mu     sync.Mutex
 	order  []*statsEntry
 	first  sync.WaitGroup // each container's first answer
+	lost   chan error     // the engine that told of containers is gone
 }
 
 type statsEntry struct {
@@ -92,7 +93,7 @@ type statsEntry struct {
 }
 
 func newStatsBoard(ctx context.Context, api *moby.Client, stream bool) *statsBoard {
-	return &statsBoard{ctx: ctx, api: api, stream: stream}
+	return &statsBoard{ctx: ctx, api: api, stream: stream, lost: make(chan error, 1)}
 }
 
 // add begins to gather samples of the container.

@@ -44,8 +44,9 @@ func (s *sysctlWatch) keep(bridge string, index int32) {
 	if err != nil {
 		return
 	}
-	wd, err := unix.InotifyAddWatch(int(s.notes.Fd()), "/proc/sys/"+path, unix.IN_MODIFY)
-	if err != nil {
+	wd := -1
+	s.onNotes(func(fd int) { wd, err = unix.InotifyAddWatch(fd, "/proc/sys/"+path, unix.IN_MODIFY) })
+	if err != nil || wd < 0 {
 		f.Close()
 		return
 	}
@@ -61,9 +62,16 @@ func (s *sysctlWatch) forget(bridge string) {
 
 func (s *sysctlWatch) drop(bridge string) {
 	if w := s.kept[bridge]; w.file != nil {
-		unix.InotifyRmWatch(int(s.notes.Fd()), uint32(w.wd))
+		s.onNotes(func(fd int) { unix.InotifyRmWatch(fd, uint32(w.wd)) })
 		w.file.Close()
 		delete(s.kept, bridge)
+	}
+}
+
+// onNotes does something with the descriptor of the notices, unless their reader has closed it meanwhile.
+func (s *sysctlWatch) onNotes(do func(fd int)) {
+	if c, err := s.notes.SyscallConn(); err == nil {
+		_ = c.Control(func(fd uintptr) { do(int(fd)) })
 	}
 }
 
