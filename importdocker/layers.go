@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat"
 )
 
 // blob is content that goes into an archive.
@@ -114,7 +115,7 @@ type inLayer int
 
 func (l inLayer) Get(name string) (io.ReadCloser, error) {
 	how := &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(int(l), strings.TrimLeft(filepath.Clean("/"+name), "/"), how)
+	fd, err := openat.Open(int(l), strings.TrimLeft(filepath.Clean("/"+name), "/"), how)
 	if err != nil {
 		return nil, errs.New(errs.Damaged, "open %s: %w", name, err)
 	}

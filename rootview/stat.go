@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -111,7 +112,7 @@ func (FS) ReadFile(ctx context.Context, dirs model.OverlayDirs, p string, limit 
 func readLayers(layers []string, p string, limit int64) (data []byte, ok bool, err error) {
 	rel := strings.TrimLeft(path.Clean("/"+p), "/")
 	for _, dir := range layers {
-		fd, err := unix.Openat2(unix.AT_FDCWD, dir, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC})
+		fd, err := openat.Open(unix.AT_FDCWD, dir, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC})
 		if err != nil {
 			return nil, false, nil
 		}

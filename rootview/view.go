@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat"
 	"github.com/shoalhq/shoal/lib/osthread"
 	"github.com/shoalhq/shoal/lib/overlay"
 	"github.com/shoalhq/shoal/model"
@@ -152,7 +153,7 @@ func cloneSource(m *model.MountPoint) (int, error) {
 		return -1, err
 	}
 	defer unix.Close(top)
-	part, err := unix.Openat2(top, sub, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	part, err := openat.Open(top, sub, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
 	if err != nil {
 		return -1, err
 	}
@@ -236,17 +237,11 @@ func (r *root) openAt(name string, flags int, follow bool) (*os.File, error) {
 	if rel == "" {
 		rel = "."
 	}
-	for {
-		fd, err := unix.Openat2(int(r.fd.Fd()), rel, &how)
-		// EAGAIN: a rename raced with the kernel's walk; the walk is to be done again (openat2(2)).
-		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
-			continue
-		}
-		if err != nil {
-			return nil, pathError(name, err)
-		}
-		return os.NewFile(uintptr(fd), name), nil
+	fd, err := openat.Open(int(r.fd.Fd()), rel, &how)
+	if err != nil {
+		return nil, pathError(name, err)
 	}
+	return os.NewFile(uintptr(fd), name), nil
 }
 
 func pathError(name string, err error) error {

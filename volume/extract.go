@@ -20,6 +20,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat"
 )
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
@@ -231,7 +232,7 @@ func (x *extractor) open(name string) (int, error) {
 		return x.parent, nil
 	}
 	how := &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: beneath}
-	fd, err := unix.Openat2(x.root, name, how)
+	fd, err := openat.Open(x.root, name, how)
 	if err == unix.ENOENT {
 		for i := range len(name) + 1 {
 			if i == len(name) || name[i] == '/' {
@@ -240,7 +241,7 @@ func (x *extractor) open(name string) (int, error) {
 				}
 			}
 		}
-		fd, err = unix.Openat2(x.root, name, how)
+		fd, err = openat.Open(x.root, name, how)
 	}
 	if err == unix.ELOOP || err == unix.ENOTDIR || err == unix.EXDEV {
 		return -1, errs.New(errs.Invalid, "%s is no directory in the archive: %w", name, err)
@@ -254,7 +255,7 @@ func (x *extractor) open(name string) (int, error) {
 }
 
 func (x *extractor) makeDir(name string) error {
-	fd, err := unix.Openat2(x.root, path.Dir(name), &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: beneath})
+	fd, err := openat.Open(x.root, path.Dir(name), &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: beneath})
 	if err != nil {
 		return err
 	}
@@ -336,7 +337,7 @@ func (x *extractor) link(dir int, name, target string) error {
 	if err != nil {
 		return wrapAt("hard link to "+target, err)
 	}
-	fd, err := unix.Openat2(x.root, path.Dir(to), &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: beneath})
+	fd, err := openat.Open(x.root, path.Dir(to), &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: beneath})
 	if err == nil {
 		defer unix.Close(fd)
 		err = unix.Linkat(fd, path.Base(to), dir, name, 0)
@@ -351,7 +352,7 @@ func (x *extractor) link(dir int, name, target string) error {
 func (x *extractor) finish() error {
 	for _, h := range slices.Backward(x.dirs) {
 		name, _ := inside(h.Name)
-		fd, err := unix.Openat2(x.root, name, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: beneath})
+		fd, err := openat.Open(x.root, name, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: beneath})
 		if err == nil {
 			err = attributesOf(fd, h)
 			unix.Close(fd)

@@ -13,6 +13,7 @@ import (
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/ids"
+	"github.com/shoalhq/shoal/lib/openat"
 	"github.com/shoalhq/shoal/lib/overlay"
 	"github.com/shoalhq/shoal/lib/projquota"
 	"github.com/shoalhq/shoal/model"
@@ -201,7 +202,7 @@ func (v *Volumes) mayPlace(vol model.Volume, replace bool) (model.Volume, error)
 // openBelow opens a directory of a tree; links are followed within the tree only.
 func openBelow(root *os.File, path string) (*os.File, error) {
 	how := &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(int(root.Fd()), strings.TrimLeft(filepath.Clean("/"+path), "/")+"/.", how)
+	fd, err := openat.Open(int(root.Fd()), strings.TrimLeft(filepath.Clean("/"+path), "/")+"/.", how)
 	if err != nil {
 		return nil, err
 	}

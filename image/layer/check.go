@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/openat"
 )
 
 // Check compares the files of dir, which Apply made of the archive r, with the archive: type, content, targets of links.
@@ -99,7 +101,7 @@ func (c *checker) real(name string) bool {
 	if dir == "." || c.root < 0 {
 		return true
 	}
-	fd, err := unix.Openat2(c.root, dir, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS})
+	fd, err := openat.Open(c.root, dir, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS})
 	if err == nil {
 		unix.Close(fd)
 	}
@@ -108,7 +110,7 @@ func (c *checker) real(name string) bool {
 
 // open opens an entry as it is, without following it.
 func (c *checker) open(name string, flags uint64) (int, error) {
-	return unix.Openat2(c.root, name, &unix.OpenHow{Flags: flags | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	return openat.Open(c.root, name, &unix.OpenHow{Flags: flags | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
 }
 
 func (c *checker) compare(name string, h *tar.Header, body io.Reader) (string, error) {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/openat"
 )
 
 // Step is how many bytes of a file should have come before the kernel is asked to write them: enough to be worth a call,
@@ -68,7 +70,7 @@ func (s *Starter) run() {
 
 func start(root int, name string) {
 	name = strings.TrimPrefix(filepath.Clean("/"+name), "/")
-	fd, err := unix.Openat2(root, name, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_NOATIME,
+	fd, err := openat.Open(root, name, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_NOATIME,
 		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
 	if err != nil {
 		return

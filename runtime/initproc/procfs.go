@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat"
 	"github.com/shoalhq/shoal/runtime/spec"
 )
 
@@ -60,7 +61,7 @@ func checkProc(fd int) error {
 func (d *procDir) Write(name, value string) error {
 	how := unix.OpenHow{Flags: unix.O_WRONLY | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_XDEV | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := unix.Openat2(d.fd, name, &how)
+	fd, err := openat.Open(d.fd, name, &how)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: "/proc/" + name, Err: err}
 	}

@@ -8,20 +8,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat"
 )
 
 // openIn resolves a path of the container inside root, following the container's own symbolic links, never a magic
 // link of procfs.
 func openIn(root int, name string, flags uint64, extra uint64) (int, error) {
 	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS | extra}
-	for tries := 0; ; tries++ {
-		fd, err := unix.Openat2(root, name, &how)
-		// EAGAIN: a rename somewhere raced with the resolution; the kernel asks to try again.
-		if (err == unix.EAGAIN || err == unix.EINTR) && tries < 128 {
-			continue
-		}
-		return fd, err
-	}
+	return openat.Open(root, name, &how)
 }
 
 // maxLinks is how many dangling links are followed while directories are made, as many as the kernel follows.
