@@ -142,6 +142,9 @@ func (v *Volumes) fill(ctx context.Context, vol model.Volume, src *os.File) erro
 	if err := failpoint.Hit("volume/fill/rename"); err != nil {
 		return err
 	}
+	if projquota.Subvolume(data) { // which cannot be replaced, but exchanged; what is fresh then is the empty one
+		return unix.Renameat2(unix.AT_FDCWD, fresh, unix.AT_FDCWD, data, unix.RENAME_EXCHANGE)
+	}
 	return unix.Rename(fresh, data) // data is an empty directory: it is replaced
 }
 

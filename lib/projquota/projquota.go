@@ -1,6 +1,6 @@
 // Package projquota bounds what directory trees take on disk by the project quotas of ext4 and xfs: a tree has a project
-// ID, which everything that is made in it inherits, and the filesystem a limit for each ID. It must not know whose trees
-// they are.
+// ID, which everything that is made in it inherits, and the filesystem a limit for each ID; and on btrfs by subvolumes with
+// limits. It must not know whose trees they are.
 //
 // The limit holds against accidents. A process that has the rights of the host's root over its files, in no user namespace,
 // can take them out of the project again; the kernel has no means against that.
@@ -60,6 +60,12 @@ var choosing sync.Mutex
 // Limit gives the empty directories, which are on one filesystem, a project of their own with the limit. Unsupported says
 // why the filesystem cannot.
 func Limit(bytes uint64, dirs ...string) error {
+	if onBtrfs(dirs[0]) {
+		if len(dirs) > 1 {
+			return errs.New(errs.Unsupported, "btrfs can limit one directory alone, not those of a container's layer together; use a volume with a size, or ext4 or xfs mounted with prjquota")
+		}
+		return limitSubvolume(bytes, dirs[0])
+	}
 	fd, err := unix.Open(dirs[0], unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: dirs[0], Err: err}
@@ -86,8 +92,11 @@ func Limit(bytes uint64, dirs ...string) error {
 	return nil
 }
 
-// Join gives an empty directory the project of another.
+// Join gives an empty directory the project of another, or on btrfs the same limit.
 func Join(dir, other string) error {
+	if onBtrfs(dir) {
+		return joinSubvolume(dir, other)
+	}
 	id, err := Project(other)
 	if err != nil || id == 0 {
 		return err
@@ -136,7 +145,8 @@ func Check(dir string) error {
 	return nil
 }
 
-// Release takes the limit of a directory's project away, before the directory is removed. One without is no error.
+// Release takes the limit of a directory's project away, before the directory is removed. One without is no error; a
+// subvolume's goes with it.
 func Release(dir string) error {
 	id, err := Project(dir)
 	if err != nil || id == 0 {

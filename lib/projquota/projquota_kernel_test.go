@@ -3,9 +3,12 @@
 package projquota
 
 import (
+	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -70,5 +73,66 @@ func withoutResource(t *testing.T) {
 	data[0].Effective &^= 1 << unix.CAP_SYS_RESOURCE
 	if err := unix.Capset(&header, &data[0]); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// On btrfs a limited directory is a subvolume; what takes its place has the same limit.
+func TestLimitOnBtrfs(t *testing.T) {
+	mkfs, err := exec.LookPath("mkfs.btrfs")
+	if err != nil {
+		t.Skip("needs the package btrfs-progs")
+	}
+	disk, at := filepath.Join(t.TempDir(), "disk"), t.TempDir()
+	run := func(name string, args ...string) {
+		t.Helper()
+		if out, err := exec.Command(name, args...).CombinedOutput(); err != nil {
+			t.Skipf("%s: %v %s", name, err, out)
+		}
+	}
+	run("truncate", "-s", "120M", disk)
+	run(mkfs, "-q", disk)
+	run("mount", "-o", "loop", disk, at)
+	defer unix.Unmount(at, 0)
+	mk := func(name string) string {
+		dir := filepath.Join(at, name)
+		if err := os.Mkdir(dir, 0o750); err != nil {
+			t.Fatal(err)
+		}
+		return dir
+	}
+	if err := Limit(4<<20, mk("early")); !errs.Is(err, errs.Unsupported) || !strings.Contains(err.Error(), "btrfs quota enable") {
+		t.Errorf("without quotas: %v", err)
+	}
+	run("btrfs", "quota", "enable", at)
+	a, fresh := mk("a"), mk("fresh")
+	if err := Limit(4<<20, a, fresh); !errs.Is(err, errs.Unsupported) {
+		t.Errorf("two directories: %v", err)
+	}
+	if err := Limit(4<<20, a); err != nil {
+		t.Fatal(err)
+	}
+	if st, err := os.Stat(a); err != nil || st.Mode().Perm() != 0o750 || !Subvolume(a) {
+		t.Errorf("the directory is not what it was: %v %v", st, err)
+	}
+	if err := Join(fresh, a); err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{a, fresh} {
+		if err := os.WriteFile(filepath.Join(dir, "x"), make([]byte, 6<<20), 0o600); !errors.Is(err, unix.EDQUOT) {
+			t.Errorf("%s: more than the limit was written: %v", dir, err)
+		}
+		if err := Check(dir); err != nil {
+			t.Error(err)
+		}
+		if err := Release(dir); err != nil {
+			t.Error(err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	}
+	plain := mk("plain")
+	if err := Join(plain, mk("other")); err != nil || Subvolume(plain) {
+		t.Errorf("a directory without a limit: %v", err)
 	}
 }
