@@ -44,10 +44,13 @@ type lookupArgs struct {
 
 // searchArgs is struct btrfs_ioctl_search_args.
 type searchArgs struct {
-	tree, minObject, maxObject, minOffset, maxOffset, minTransid, maxTransid uint64
-	minType, maxType, items, _                                               uint32
-	_                                                                        [4]uint64
-	buf                                                                      [3992]byte
+	tree                       uint64
+	objects, offsets, transids [2]uint64 // from, to
+	types                      [2]uint32
+	items                      uint32
+	_                          uint32
+	_                          [4]uint64
+	buf                        [3992]byte
 }
 
 // onBtrfs says whether a directory is there.
@@ -110,7 +113,7 @@ func subvolumeLimit(dir string) (uint64, error) {
 	if err := ioctl(fd, inodeLookup, unsafe.Pointer(&at)); err != nil {
 		return 0, errs.Wrap(err, "ID of the btrfs subvolume %s", dir)
 	}
-	s := searchArgs{tree: quotaTree, minOffset: at.tree, maxOffset: at.tree, maxTransid: ^uint64(0), minType: limitKey, maxType: limitKey, items: 1}
+	s := searchArgs{tree: quotaTree, offsets: [2]uint64{at.tree, at.tree}, transids: [2]uint64{0, ^uint64(0)}, types: [2]uint32{limitKey, limitKey}, items: 1}
 	switch err := ioctl(fd, treeSearch, unsafe.Pointer(&s)); {
 	case errors.Is(err, unix.ENOENT) || err == nil && s.items == 0: // no quotas, or no limit
 		return 0, nil
