@@ -107,6 +107,10 @@ func (n *Node) setup(cfg config.Config) {
 	for _, w := range cfg.Warnings {
 		n.log.Warn(w)
 	}
+	// Libraries that unpack would start these programs wherever the machine has them: slower for what we do, and not ours to trust.
+	for _, name := range []string{"CONTAINERD_DISABLE_PIGZ", "CONTAINERD_DISABLE_IGZIP", "MOBY_DISABLE_PIGZ"} {
+		os.Setenv(name, "true")
+	}
 	// A daemon at rest shall stay small; the limit only makes collection eager when something grows without bound.
 	debug.SetGCPercent(50)
 }

@@ -65,6 +65,7 @@ func TestRefusals(t *testing.T) {
 		"audit log":         {args: []string{"--audit-log", "x"}, want: "absolute"},
 		"engine mounts":     {args: []string{"--engine-mounts", "no"}, want: "warn, forbid, allow"},
 		"relative root":     {args: []string{"--data-root", "x"}, want: "absolute"},
+		"comma in root":     {args: []string{"--data-root", "/a,b"}, want: "overlay mounts cannot"},
 		"unknown runtime":   {args: []string{"--default-runtime", "kata"}, want: "--add-runtime kata"},
 		"argument":          {args: []string{"start"}, want: "no arguments"},
 		"bool":              {args: []string{"--init=maybe"}, want: "true or false"},

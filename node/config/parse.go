@@ -284,8 +284,20 @@ func (c *Config) check() error {
 			return errs.New(errs.Invalid, "%q is not an absolute path; name --data-root and --exec-root from /", dir)
 		}
 	}
+	if err := c.Daemon.checkRoot(); err != nil {
+		return err
+	}
 	if _, ok := c.Container.Runtimes[c.Container.DefaultRuntime]; !ok && c.Container.DefaultRuntime != "shoal" && c.Container.DefaultRuntime != "runc" {
 		return errs.New(errs.Invalid, "the default runtime %q is not known; add it with --add-runtime %[1]s=/path", c.Container.DefaultRuntime)
+	}
+	return nil
+}
+
+// checkRoot refuses a place for layers that cannot be named in the options of a mount, where commas and colons part the names.
+func (d *Daemon) checkRoot() error {
+	if copies := d.StorageDriver == "native" || d.StorageDriver == "vfs"; !copies && strings.ContainsAny(d.DataRoot, `,:\`) {
+		return errs.New(errs.Invalid, "--data-root %q has a comma, colon or backslash, which overlay mounts cannot have in their names; choose another, "+
+			"or keep plain copies with --storage-driver vfs", d.DataRoot)
 	}
 	return nil
 }
