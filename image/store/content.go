@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"strings"
 	"time"
 
@@ -69,15 +70,16 @@ func (b *backend) update(ctx context.Context, f func(ctx context.Context) error)
 
 // document reads a small JSON blob whole.
 func (b *backend) document(ctx context.Context, desc ocispec.Descriptor, into any) error {
-	info, err := b.content.Info(ctx, desc.Digest)
+	r, err := b.content.ReaderAt(ctx, ocispec.Descriptor{Digest: desc.Digest})
 	if err != nil {
 		return classify(err)
 	}
-	if info.Size > maxDocument {
-		return errs.New(errs.Invalid, "%s %s is %d bytes; at most %d make sense", desc.MediaType, desc.Digest, info.Size, maxDocument)
+	defer r.Close()
+	if r.Size() > maxDocument {
+		return errs.New(errs.Invalid, "%s %s is %d bytes; at most %d make sense", desc.MediaType, desc.Digest, r.Size(), maxDocument)
 	}
-	data, err := content.ReadBlob(ctx, b.content, ocispec.Descriptor{Digest: desc.Digest, Size: info.Size})
-	if err != nil {
+	data := make([]byte, r.Size())
+	if n, err := r.ReadAt(data, 0); err != nil && (err != io.EOF || n < len(data)) {
 		return classify(err)
 	}
 	if desc.Digest.Algorithm().FromBytes(data) != desc.Digest {
@@ -102,7 +104,6 @@ type described struct {
 	config   ocispec.Descriptor
 	layers   []ocispec.Descriptor
 	diffIDs  []digest.Digest
-	packed   int64                // bytes of the layers as they are in content
 	unpacked []int64              // bytes of each layer unpacked; nil until known; under Store.mu
 	sized    []model.ImageHistory // the history with these sizes; likewise
 }
@@ -211,13 +212,6 @@ func (b *backend) describeManifest(ctx context.Context, desc ocispec.Descriptor,
 		if err := id.Validate(); err != nil {
 			return nil, errs.New(errs.Invalid, "image %s: layer %q: %w", d.config.Digest, id, err)
 		}
-	}
-	for _, l := range m.Layers {
-		info, err := b.content.Info(ctx, l.Digest)
-		if err != nil && !errdefs.IsNotFound(err) {
-			return nil, classify(err)
-		}
-		d.packed += info.Size
 	}
 	d.image = imageFromConfig(cfg)
 	d.image.ID = d.config.Digest.String()

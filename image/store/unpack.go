@@ -303,10 +303,15 @@ func (s *Store) size(ctx context.Context, b *backend, imageID string) int64 {
 
 func (s *Store) sizeOf(ctx context.Context, b *backend, d *described) int64 {
 	sizes, ok := s.layerSizes(ctx, b, d)
-	if !ok {
-		return d.packed
-	}
 	var sum int64
+	if !ok { // as the layers are in content
+		for _, l := range d.layers {
+			if info, err := b.content.Info(ctx, l.Digest); err == nil {
+				sum += info.Size
+			}
+		}
+		return sum
+	}
 	for _, n := range sizes {
 		sum += n
 	}
