@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
+	"github.com/moby/moby/api/types/container"
 	moby "github.com/moby/moby/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
@@ -73,6 +75,8 @@ func (c *createFlags) request(a *App, fs *pflag.FlagSet, args []string) (*runfla
 	if err != nil {
 		return nil, err
 	}
+	api.Greet()
+	go warmEncoder()
 	c.container.SetProxies(a.proxyVars(api.DaemonHost()))
 	req, err := c.container.Request(fs, args[0], args[1:])
 	if err != nil {
@@ -92,6 +96,7 @@ func (c *createFlags) create(ctx context.Context, a *App, req *runflags.Request)
 	if err != nil {
 		return "", err
 	}
+	api.Greeted()
 	o := moby.ContainerCreateOptions{Name: c.name, Config: req.Config, HostConfig: req.HostConfig, NetworkingConfig: req.Networking}
 	if c.platform != "" {
 		p, err := parsePlatform(c.platform)
@@ -146,6 +151,10 @@ func (c *createFlags) create(ctx context.Context, a *App, req *runflags.Request)
 	a.warnings(res.Warnings)
 	return res.ID, cid.write(res.ID)
 }
+
+// warmEncoder lets encoding/json find out about the types of a create request, which takes it 0.4 ms, while the flags are read and
+// the server is greeted.
+func warmEncoder() { _, _ = json.Marshal(container.CreateRequest{Config: &container.Config{}}) }
 
 // limitedPorts are published ports that only some may connect to, which the create request has no words for. They are
 // added before the container runs, so no port is open to all meanwhile.

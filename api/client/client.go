@@ -36,6 +36,8 @@ type Options struct {
 type Client struct {
 	*moby.Client
 	endpoint Endpoint
+	asks     bool          // for the server's API version
+	greeted  chan struct{} // nil before Greet
 }
 
 // New resolves the host and makes a client for it; nothing is sent yet.
@@ -82,7 +84,27 @@ func New(ctx context.Context, o Options) (*Client, error) {
 	if err != nil {
 		return nil, errs.New(errs.Invalid, "host %q (from %s): %w", ep.Host, ep.Source, err)
 	}
-	return &Client{Client: c, endpoint: ep}, nil
+	return &Client{Client: c, endpoint: ep, asks: o.APIVersion == "" && o.getenv("DOCKER_API_VERSION") == ""}, nil
+}
+
+// Greet begins to ask the server for its API version, as the first request otherwise does. It is for a command that has
+// something else to do first. Nothing may be asked of the client before Greeted.
+func (c *Client) Greet() {
+	if !c.asks || c.greeted != nil {
+		return
+	}
+	c.greeted = make(chan struct{})
+	go func() {
+		defer close(c.greeted)
+		c.Ping(context.Background(), moby.PingOptions{NegotiateAPIVersion: true}) // the first request finds out what is wrong
+	}()
+}
+
+// Greeted waits for the end of what Greet began.
+func (c *Client) Greeted() {
+	if c.greeted != nil {
+		<-c.greeted
+	}
 }
 
 // Endpoint tells which server was chosen and by what.

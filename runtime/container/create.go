@@ -113,7 +113,7 @@ func (c *creation) finish() error {
 	if c.gated {
 		c.proc.made = &made{spec: c.spec, record: c.record, groups: c.cgroup, exe: c.exe}
 	} else {
-		c.exe.Close()
+		letGo(c.exe)
 		c.poststart()
 	}
 	return nil

@@ -115,7 +115,7 @@ func (e *execution) start() error {
 	if err != nil {
 		return err
 	}
-	defer exe.Close()
+	defer letGo(exe)
 	child := &namespaces.Child{Exe: exe, Args: []string{initproc.Name, namespaces.SyncPlaceholder}, Env: initEnv(),
 		Stdio: e.opts.Stdio, Keep: preserved(e.opts.PreserveFDs), Identity: namespaces.Identity{BecomeRoot: flags&unix.CLONE_NEWUSER != 0}}
 	if e.opts.Process.Terminal {

@@ -174,7 +174,7 @@ func (r *Runtime) StartCreated(p *Process) error {
 		return err
 	}
 	defer dir.Close()
-	defer made.exe.Close()
+	defer letGo(made.exe)
 	p.made = nil
 	return (&held{r, p.ID, dir, made.record}).start(made.spec)
 }

@@ -50,6 +50,10 @@ func openSelf() (*os.File, error) {
 	return sealedCopy(f)
 }
 
+// letGo closes what init was executed from. Whoever closes it last waits for the kernel to unmount it, up to 0.5 ms: that is
+// not to hold up the report that the program runs.
+func letGo(exe *os.File) { go exe.Close() }
+
 // protected says whether nobody can write to f: it lies on a read-only mount, or is a sealed memory file.
 func protected(f *os.File) bool {
 	var fs unix.Statfs_t
