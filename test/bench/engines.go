@@ -21,17 +21,15 @@ type engine struct {
 	version string
 	client  []string // command line with the flags that reach it
 	env     []string
-	runArgs []string  // what `run` needs to work at all
 	daemon  *exec.Cmd // nil: none
 	dir     string    // its files; tells its processes apart
 }
 
 func (e *engine) cmd(args ...string) *exec.Cmd {
-	all := append([]string{}, e.client...)
-	if args[0] == "run" {
-		all, args = append(append(all, "run"), e.runArgs...), args[1:]
+	if e.name == "podman" && args[0] == "rm" { // unlike the others' it first waits ten seconds for the container to stop
+		args = append([]string{"rm", "-t", "0"}, args[1:]...)
 	}
-	all = append(all, args...)
+	all := append(append([]string{}, e.client...), args...)
 	c := exec.Command(all[0], all[1:]...)
 	c.Env = append(os.Environ(), e.env...)
 	return c
@@ -154,20 +152,14 @@ func startPodman(dir, _ string) (*engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &engine{name: "podman", dir: d, runArgs: currentLimits(),
+	// podman's own default raises limits, which root may not do on every machine, and which --ulimit only adds to.
+	conf := d + "/containers.conf"
+	if err := os.WriteFile(conf, []byte("[containers]\ndefault_ulimits = []\n"), 0o600); err != nil {
+		return nil, err
+	}
+	e := &engine{name: "podman", dir: d, env: []string{"CONTAINERS_CONF=" + conf},
 		client: []string{podman, "--root", d + "/data", "--runroot", d + "/run", "--cgroup-manager=cgroupfs", "--runtime=runc", "--events-backend=file"}}
 	out, err := e.run("--version")
 	e.version = strings.TrimPrefix(out, "podman version ")
 	return e, err
-}
-
-// currentLimits keeps podman from raising limits, as its default does, which root may not do on every machine.
-func currentLimits() (args []string) {
-	for name, which := range map[string]int{"nofile": unix.RLIMIT_NOFILE, "nproc": unix.RLIMIT_NPROC} {
-		var l unix.Rlimit
-		if unix.Getrlimit(which, &l) == nil {
-			args = append(args, "--ulimit", fmt.Sprintf("%s=%d:%d", name, l.Cur, l.Cur))
-		}
-	}
-	return args
 }

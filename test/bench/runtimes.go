@@ -10,7 +10,8 @@ import (
 )
 
 // runtimeLatency times the OCI runtimes alone on one bundle that is like what engines make: all namespaces, the usual
-// mounts, cgroups, the runtime's own default capabilities and seccomp left out, so that all do the same work.
+// mounts, cgroups, the runtime's own default capabilities and seccomp left out, so that all do the same work. Their state is
+// on a tmpfs, as it is in /run.
 func runtimeLatency(r *report, o options, _ []*engine, dir, bin string) error {
 	bundle := filepath.Join(dir, "bundle")
 	rootfs := filepath.Join(bundle, "rootfs")
@@ -20,6 +21,11 @@ func runtimeLatency(r *report, o options, _ []*engine, dir, bin string) error {
 	if out, err := exec.Command("tar", "-C", rootfs, "-xf", filepath.Join(dir, "root.tar")).CombinedOutput(); err != nil {
 		return fmt.Errorf("tar: %v: %s", err, out)
 	}
+	states, err := os.MkdirTemp("/dev/shm", "shoal-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(states)
 	var names []string
 	var fs []func() error
 	for _, rt := range []struct{ name, path string }{{"shoal-runtime", filepath.Join(bin, "shoal-runtime")}, {"runc", "runc"}, {"crun", "crun"}} {
@@ -30,7 +36,7 @@ func runtimeLatency(r *report, o options, _ []*engine, dir, bin string) error {
 		n := 0
 		run := func() error {
 			n++
-			cmd := exec.Command(path, "--root", filepath.Join(dir, "state-"+rt.name), "run", "--bundle", bundle, fmt.Sprintf("bench-%s-%d", rt.name, n))
+			cmd := exec.Command(path, "--root", filepath.Join(states, rt.name), "run", "--bundle", bundle, fmt.Sprintf("bench-%s-%d", rt.name, n))
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				return fmt.Errorf("%s: %v: %s", rt.name, err, bytes.TrimSpace(out))
