@@ -8,6 +8,7 @@
 # make vm     kernel tests in a virtual machine with Debian's kernel and cgroup v2 only (ARGS='-long' for all suites and disks)
 # make arm64  build for arm64 and run the unit tests under qemu-user
 # make dist   archives and Debian packages for amd64 and arm64 in dist/; make dist-check builds them twice and compares
+# make image  Shoal builds its own image, into dist/ (PLATFORMS=linux/amd64,linux/arm64 for several)
 # make bench  measure against the other engines that are installed; writes docs/benchmarks.md
 
 SHELL       := /bin/bash
@@ -24,7 +25,7 @@ PKG         ?= ./...
 RUN         ?= .
 TIMEOUT     ?= 20m
 
-.PHONY: vm arm64 dist dist-check fuzz build images unit kernel test run stop dev bench vet fmt clean shoal shoald shoal-runtime
+.PHONY: image vm arm64 dist dist-check fuzz build images unit kernel test run stop dev bench vet fmt clean shoal shoald shoal-runtime
 
 build: shoal-runtime shoal shoald
 
@@ -60,6 +61,9 @@ arm64:
 
 dist:
 	VERSION=$(VERSION) COMMIT=$(COMMIT) STAMP=$(STAMP) scripts/dist
+
+image: build
+	@VERSION=$(VERSION) COMMIT=$(COMMIT) STAMP=$(STAMP) GO=$(GO) scripts/image
 
 # The second build is of a copy elsewhere, so that a path that got into a file is found, too.
 dist-check: dist

@@ -41,7 +41,6 @@ import (
 	"github.com/moby/buildkit/worker/label"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 
 	"github.com/shoalhq/shoal/image/store"
@@ -61,14 +60,25 @@ type Config struct {
 	Networks     Networks
 	Hosts        docker.RegistryHosts
 	Policy       func() Policy // asked at each build
+	AppArmor     string        // profile of steps; "" where the host has none
+	Labels       Labels        // nil without SELinux
 	Log          *slog.Logger
+}
+
+// Labels are SELinux's. New gives a label of its own for a process and the label that its files need; Release gives it back.
+type Labels interface {
+	New(options []string) (process, files string, err error)
+	Release(process string)
 }
 
 // Policy is what the administrator allows and limits.
 type Policy struct {
-	Entitlements []string // "security.insecure", "network.host", "device"
-	KeepBytes    int64    // of build cache; 0 is a tenth of the disk
-	Parallel     int      // steps at a time in all builds; 0 is no limit
+	Entitlements []string                  // "security.insecure", "network.host", "device"
+	KeepAll      bool                      // cache is removed on demand only
+	Keep         model.BuildPruneOptions   // limits of the cache; zeros choose by the size of the disk
+	Rules        []model.BuildPruneOptions // in place of those that Keep gives
+	HistoryAge   time.Duration             // how long builds are listed; zero is two days
+	HistoryCount int64                     // how many are; zero is 50
 }
 
 // Builder builds. It is safe for concurrent use.
@@ -95,14 +105,17 @@ type engine struct {
 	server   *grpc.Server
 }
 
-// New makes a builder and removes what steps of a daemon that died have left.
-func New(cfg Config) *Builder {
+// New makes a builder and removes what steps of a daemon that died have left. An error is of the policy.
+func New(cfg Config) (*Builder, error) {
+	if _, err := gcPolicy(cfg.Root, cfg.Policy()); err != nil {
+		return nil, err
+	}
 	b := &Builder{cfg: cfg, builds: map[string]context.CancelFunc{}}
 	b.ended, b.cancel = context.WithCancel(context.Background())
 	if err := clearSteps(cfg); err != nil {
 		cfg.Log.Warn("build steps of an earlier daemon are not wholly removed", "reason", err)
 	}
-	return b
+	return b, nil
 }
 
 // Close ends all builds.
@@ -195,10 +208,10 @@ func (b *Builder) openWorker(ctx context.Context, parts store.Parts, exec *execu
 		records.Close()
 		return nil, err
 	}
-	policy := cfg.Policy()
-	var parallel *semaphore.Weighted
-	if policy.Parallel > 0 {
-		parallel = semaphore.NewWeighted(int64(policy.Parallel))
+	rules, err := gcPolicy(cfg.Root, cfg.Policy())
+	if err != nil {
+		records.Close()
+		return nil, err
 	}
 	content := snapshot.NewContentStore(calmContent{parts.Content}, parts.Namespace)
 	hostname, _ := os.Hostname()
@@ -212,7 +225,7 @@ func (b *Builder) openWorker(ctx context.Context, parts store.Parts, exec *execu
 		ImageStore: images{b, parts}, RegistryHosts: cfg.Hosts,
 		Platforms:    hostPlatforms(),
 		LeaseManager: leaseutil.WithNamespace(parts.Leases, parts.Namespace), GarbageCollect: collector(cfg.Images),
-		GCPolicy: gcPolicy(cfg.Root, policy), ParallelismSem: parallel, MountPoolRoot: filepath.Join(cfg.ExecRoot, mountsDir),
+		GCPolicy: rules, MountPoolRoot: filepath.Join(cfg.ExecRoot, mountsDir),
 		BuildkitVersion: client.BuildkitVersion{Package: "github.com/moby/buildkit", Version: version.Module("github.com/moby/buildkit")},
 	})
 	if err != nil {
@@ -250,7 +263,14 @@ func (b *Builder) openControl(ctx context.Context, w *base.Worker, workers *work
 	if err != nil {
 		return nil, err
 	}
-	entries := int64(50)
+	policy := b.cfg.Policy()
+	keep := config.HistoryConfig{MaxAge: config.Duration{Duration: policy.HistoryAge}, MaxEntries: &policy.HistoryCount}
+	if policy.HistoryAge == 0 {
+		keep.MaxAge.Duration = 48 * time.Hour
+	}
+	if policy.HistoryCount == 0 {
+		policy.HistoryCount = 50
+	}
 	return control.NewController(control.Opt{
 		SessionManager: sessions, WorkerController: workers,
 		Frontends: map[string]frontend.Frontend{
@@ -267,9 +287,9 @@ func (b *Builder) openControl(ctx context.Context, w *base.Worker, workers *work
 			"registry": registrycache.ResolveCacheImporterFunc(sessions, w.ContentStore(), b.cfg.Hosts),
 			"local":    localcache.ResolveCacheImporterFunc(sessions),
 		},
-		Entitlements: b.cfg.Policy().Entitlements,
+		Entitlements: policy.Entitlements,
 		HistoryDB:    history, CacheStore: cacheDB, LeaseManager: w.LeaseManager(), ContentStore: w.ContentStore(),
-		HistoryConfig:  &config.HistoryConfig{MaxAge: config.Duration{Duration: 48 * time.Hour}, MaxEntries: &entries},
+		HistoryConfig:  &keep,
 		GarbageCollect: w.GarbageCollect, GracefulStop: b.ended.Done(),
 	})
 }

@@ -147,7 +147,11 @@ func (e *executor) prepare(ctx context.Context, s *step, root buildexec.Mount, m
 	if err := e.nameFiles(dir, joined, meta); err != nil {
 		return errs.Wrap(err, "names of a build step")
 	}
-	if s.rootfs, err = mountRoot(ctx, dir, root, u); err != nil {
+	process, files, err := e.label(meta, u)
+	if err != nil {
+		return errs.Wrap(err, "SELinux labels of a build step")
+	}
+	if s.rootfs, err = mountRoot(ctx, dir, files, root, u); err != nil {
 		return errs.Wrap(err, "root filesystem of a build step")
 	}
 	if err := failpoint.Hit("build/step/mounted"); err != nil {
@@ -160,6 +164,7 @@ func (e *executor) prepare(ctx context.Context, s *step, root buildexec.Mount, m
 	}
 	u.Add(cleanup)
 	spec.Root.Readonly = spec.Root.Readonly || root.Readonly
+	spec.Process.SelinuxLabel, spec.Linux.MountLabel = process, files
 	s.process = spec.Process
 	data, err := json.Marshal(spec)
 	if err != nil {
@@ -181,7 +186,23 @@ func (e *executor) nameFiles(dir string, j Joined, meta buildexec.Meta) error {
 	return errors.Join(os.WriteFile(filepath.Join(dir, "hosts"), hosts, 0o644), os.WriteFile(filepath.Join(dir, "resolv.conf"), resolvConf, 0o644))
 }
 
-func mountRoot(ctx context.Context, dir string, root buildexec.Mount, u *undo.Stack) (string, error) {
+// label is that of the step's processes, and that of its files; none without SELinux.
+func (e *executor) label(meta buildexec.Meta, u *undo.Stack) (process, files string, err error) {
+	if e.cfg.Labels == nil {
+		return "", "", nil
+	}
+	var options []string
+	if meta.SecurityMode == pb.SecurityMode_INSECURE {
+		options = []string{"disable"}
+	}
+	process, files, err = e.cfg.Labels.New(options)
+	if err == nil && process != "" {
+		u.Add(func() { e.cfg.Labels.Release(process) })
+	}
+	return process, files, err
+}
+
+func mountRoot(ctx context.Context, dir, label string, root buildexec.Mount, u *undo.Stack) (string, error) {
 	src, err := root.Src.Mount(ctx, false)
 	if err != nil {
 		return "", err
@@ -199,6 +220,11 @@ func mountRoot(ctx context.Context, dir string, root buildexec.Mount, u *undo.St
 	path := filepath.Join(dir, "rootfs")
 	if err := os.Mkdir(path, 0o700); err != nil {
 		return "", err
+	}
+	for i := range list {
+		if label != "" {
+			list[i].Options = append(slices.Clone(list[i].Options), "context="+strconv.Quote(label))
+		}
 	}
 	if err := mount.All(list, path); err != nil {
 		return "", err
@@ -222,7 +248,7 @@ func (e *executor) spec(ctx context.Context, s *step, mounts []buildexec.Mount, 
 	}
 	dir := e.dir(s.id)
 	spec, cleanup, err := oci.GenerateSpec(ctx, meta, mounts, s.id, filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "hosts"), stepNetwork{ns},
-		"", oci.ProcessSandbox, nil, "", false, "", nil, opts...)
+		"", oci.ProcessSandbox, nil, e.cfg.AppArmor, false, "", nil, opts...)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/diff"
@@ -219,17 +220,29 @@ func readJSON(ctx context.Context, cs content.Store, desc ocispec.Descriptor, in
 // newDiffer packs what a step changed, where BuildKit cannot read it from the overlay.
 func newDiffer(cs content.Store) diff.Comparer { return walking.NewWalkingDiff(cs) }
 
-// gcPolicy is BuildKit's own, with the administrator's limit.
-func gcPolicy(root string, p Policy) []client.PruneInfo {
-	free, _ := disk.GetDiskStat(root)
-	cfg := config.GCConfig{}
-	if p.KeepBytes > 0 {
-		cfg.GCMaxUsedSpace = config.DiskSpace{Bytes: p.KeepBytes}
+// gcPolicy is BuildKit's own within the administrator's limits, or the administrator's.
+func gcPolicy(root string, p Policy) ([]client.PruneInfo, error) {
+	if p.KeepAll {
+		return nil, nil
 	}
 	var out []client.PruneInfo
+	for _, rule := range p.Rules {
+		r, err := pruneRequest(rule, time.Now())
+		if err != nil {
+			return nil, errs.Wrap(err, "rules of the build cache")
+		}
+		out = append(out, client.PruneInfo{Filter: r.Filter, All: r.All, KeepDuration: time.Duration(r.KeepDuration), ReservedSpace: r.ReservedSpace,
+			MaxUsedSpace: r.MaxUsedSpace, MinFreeSpace: r.MinFreeSpace})
+	}
+	if out != nil {
+		return out, nil
+	}
+	free, _ := disk.GetDiskStat(root)
+	cfg := config.GCConfig{GCReservedSpace: config.DiskSpace{Bytes: p.Keep.ReservedSize}, GCMaxUsedSpace: config.DiskSpace{Bytes: p.Keep.MaxUsed},
+		GCMinFreeSpace: config.DiskSpace{Bytes: p.Keep.MinFree}}
 	for _, rule := range config.DefaultGCPolicy(cfg, free) {
 		out = append(out, client.PruneInfo{Filter: rule.Filters, All: rule.All, KeepDuration: rule.KeepDuration.Duration,
 			ReservedSpace: rule.ReservedSpace.AsBytes(free), MaxUsedSpace: rule.MaxUsedSpace.AsBytes(free), MinFreeSpace: rule.MinFreeSpace.AsBytes(free)})
 	}
-	return out
+	return out, nil
 }

@@ -13,14 +13,33 @@ import (
 )
 
 // openBuilder makes the builder, which opens nothing before the first build.
-func (n *Node) openBuilder(cfg *config.Config, runtimePath string) *build.Builder {
+func (n *Node) openBuilder(cfg *config.Config, runtimePath, profile string) (*build.Builder, error) {
+	if cfg.Container.Defaults.UsernsRemap != "" {
+		n.log.Warn("the steps of builds run in the host's user namespace: userns-remap is for containers only")
+	}
+	var confined build.Labels
+	if cfg.Container.Defaults.SELinux {
+		confined = labels{}
+	}
 	return build.New(build.Config{
+		AppArmor: profile, Labels: confined,
 		Root: filepath.Join(cfg.Daemon.DataRoot, "build"), ExecRoot: filepath.Join(cfg.Daemon.ExecRoot, "build"), Runtime: runtimePath,
 		CgroupParent: cfg.Container.Defaults.CgroupParent, Images: n.images.Store, Resolve: n.images.Resolve,
 		Networks: buildNetworks{engineNetworks{n.networks, func() config.DNS { return n.cfg.Load().Network.DNS }, n.log}, cfg.Network.Bridge == "none", cfg.Network.HostGatewayIPs},
 		Hosts:    n.registryClient().Hosts, Log: n.log,
-		Policy: func() build.Policy { return build.Policy{Entitlements: []string{"network.host"}} },
+		Policy: func() build.Policy { return buildPolicy(n.cfg.Load().Builder) },
 	})
+}
+
+func buildPolicy(c config.Builder) build.Policy {
+	p := build.Policy{KeepAll: c.KeepAll, Keep: c.Keep, Rules: c.Rules, HistoryAge: c.HistoryAge, HistoryCount: c.HistoryCount}
+	if !c.NoHostNetwork {
+		p.Entitlements = append(p.Entitlements, "network.host")
+	}
+	if c.Insecure {
+		p.Entitlements = append(p.Entitlements, "security.insecure")
+	}
+	return p
 }
 
 // buildNetworks puts build steps on the default network.

@@ -23,7 +23,7 @@ import (
 	"github.com/shoalhq/shoal/task"
 )
 
-func (n *Node) openEngine(ctx context.Context, cfg *config.Config) (*engine.Engine, error) {
+func (n *Node) openEngine(ctx context.Context, cfg *config.Config, profile string) (*engine.Engine, error) {
 	hostname, err := os.Hostname()
 	if err != nil {
 		return nil, err
@@ -45,7 +45,7 @@ func (n *Node) openEngine(ctx context.Context, cfg *config.Config) (*engine.Engi
 		return nil, err
 	}
 	host := specHost()
-	host.SELinux, host.Profile = selinuxLabels != nil, n.loadAppArmor()
+	host.SELinux, host.Profile = selinuxLabels != nil, profile
 	dns := func() config.DNS { return n.cfg.Load().Network.DNS }
 	return engine.Open(ctx, engine.Config{
 		Root: cfg.Daemon.DataRoot, ExecRoot: cfg.Daemon.ExecRoot, Host: host, Hostname: hostname, IDMaps: idMaps,

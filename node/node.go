@@ -150,10 +150,13 @@ func (n *Node) build(ctx context.Context) error {
 	if n.networks, err = network.Open(n.networkConfig(cfg, plugins)); err != nil {
 		return errs.Wrap(err, "prepare the networks")
 	}
-	if n.engine, err = n.openEngine(ctx, cfg); err != nil {
+	profile := n.loadAppArmor()
+	if n.engine, err = n.openEngine(ctx, cfg, profile); err != nil {
 		return err
 	}
-	n.front.builder = n.openBuilder(cfg, runtimePath)
+	if n.front.builder, err = n.openBuilder(cfg, runtimePath, profile); err != nil {
+		return err
+	}
 	if o := cfg.Registry.Server; o.Listen != "" {
 		if n.registry, err = startRegistry(o, filepath.Join(cfg.Daemon.DataRoot, "registry"), n.images.Store, n.registryClient(), n.log); err != nil {
 			return err

@@ -16,6 +16,7 @@ type Config struct {
 	Container Container
 	Registry  Registry
 	Plugins   Plugins
+	Builder   Builder
 	// Warnings are sentences about options that were accepted without effect.
 	Warnings []string
 }

@@ -85,7 +85,7 @@ var options = []option{
 	{flag: "swarm-default-advertise-addr", key: "swarm-default-advertise-addr", help: "clustering is not offered yet"},
 	{flag: "feature", key: "features", kind: list, help: "there are no optional features"},
 	{flag: "metrics-addr", key: "metrics-addr", help: "Address to serve metrics on", set: refuse("", "metrics are not offered yet")},
-	{key: "builder", kind: raw, help: "builds are not offered yet"},
+	{key: "builder", kind: raw, help: "Limits of the build cache (gc), rights of build steps (entitlements), builds to remember (history)", set: setBuilder},
 
 	{flag: "shutdown-containers", key: "shutdown-containers", kind: boolean, help: "Stop containers when the daemon is told to end", set: flagBool(func(c *Config) *bool { return &c.Daemon.StopOnExit })},
 	{flag: "allow-plain-tcp", key: "allow-plain-tcp", kind: boolean, help: "Serve tcp:// without client certificates: whoever reaches it is root here", set: flagBool(func(c *Config) *bool { return &c.API.AllowPlainTCP })},

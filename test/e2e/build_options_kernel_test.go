@@ -76,3 +76,38 @@ func TestBuildHosts(t *testing.T) {
 		t.Errorf("classic: %d %s", c.Code, c.Body)
 	}
 }
+
+// TestBuildPolicy: daemon.json says what is kept of the build cache and what steps may ask for.
+func TestBuildPolicy(t *testing.T) {
+	w := world.New(t)
+	configure := func(text string) error {
+		t.Helper()
+		w.StopDaemon()
+		dir := write(t, t.TempDir(), map[string]string{"daemon.json": text})
+		w.Flag("--config-file", dir+"/daemon.json")
+		return w.TryStartDaemon()
+	}
+	for text, want := range map[string]string{
+		`{"builder":{"gc":{"policy":[{"filter":["nosuch=1"]}]}}}`: "nosuch",
+		`{"builder":{"gc":{"defaultKeepStorage":"much"}}}`:        "not a size",
+		`{"builder":{"gcc":{}}}`:                                  "gcc",
+	} {
+		if err := configure(text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: want %q, got %v", text, want, err)
+		}
+	}
+	if err := configure(`{"builder":{"gc":{"enabled":true,"policy":[{"keepStorage":"1MB","filter":["unused-for=1h"]},{"all":true,"maxUsedSpace":"10GB"}]},"entitlements":{"network-host":false,"security-insecure":true}}}`); err != nil {
+		t.Fatal(err)
+	}
+	file := "FROM toolbox\nRUN --security=insecure grep CapEff /proc/self/status\n"
+	dir := write(t, t.TempDir(), map[string]string{"Dockerfile": file})
+	if r := w.Shoal("build", "--progress", "plain", "--allow", "security.insecure", dir); r.Code != 0 || strings.Contains(r.Err, "00000000a80425fb") {
+		t.Errorf("a step with all rights: %+v", r)
+	}
+	if r := w.Shoal("build", dir); r.Code == 0 || !strings.Contains(r.Err, "security.insecure") {
+		t.Errorf("a step with all rights that the client does not allow: %+v", r)
+	}
+	if r := w.Shoal("build", "--network", "host", dir); r.Code == 0 || !strings.Contains(r.Err, "network.host") {
+		t.Errorf("the host's network against the policy: %+v", r)
+	}
+}
