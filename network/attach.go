@@ -393,11 +393,15 @@ func (m *Manager) plug(e *endpoint, ns *os.File, gateways []netip.Addr) error {
 	}
 	err := m.k.Plug(p, ns)
 	if err != nil && !errs.Is(err, errs.Invalid) && e.host != "" {
-		// The bridge may have vanished behind our back: make it again, once.
-		if changed, berr := m.k.EnsureBridge(m.bridgeOf(e.net)); berr == nil && changed {
-			m.report(Finding{What: "bridge " + e.net.Link, How: "was missing or changed"})
-			err = m.k.Plug(p, ns)
+		// The bridge may have vanished behind our back, or could not be made until now: make it again, once.
+		changed, berr := m.k.EnsureBridge(m.bridgeOf(e.net))
+		if berr != nil {
+			return errs.Wrap(berr, "attach to network %s", e.Network)
 		}
+		if changed {
+			m.report(Finding{What: "bridge " + e.net.Link, How: "was missing or changed"})
+		}
+		err = m.k.Plug(p, ns)
 	}
 	return errs.Wrap(err, "attach to network %s", e.Network)
 }

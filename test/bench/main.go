@@ -16,6 +16,7 @@ import (
 
 type options struct {
 	bin, out, only string
+	compare        string
 	runs, idle     int
 	containers     int
 }
@@ -25,6 +26,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", "bin", "directory of shoal, shoald, shoal-runtime")
 	flag.StringVar(&o.out, "o", "", "file to write the table to, besides standard output")
 	flag.StringVar(&o.only, "only", "", "run only sections whose name holds this")
+	flag.StringVar(&o.compare, "compare", "", "table to compare with: fail where Shoal's ratio to another is more than 20 % worse, three times in a row")
 	flag.IntVar(&o.runs, "n", 30, "runs per figure")
 	flag.IntVar(&o.idle, "idle", 60, "seconds to watch engines at rest")
 	flag.IntVar(&o.containers, "containers", 100, "idle containers")
@@ -70,27 +72,87 @@ func bench(o options) error {
 	}
 	engines, stop := startEngines(dir, bin, root)
 	defer stop()
+	in := inside{options: o, engines: engines, dir: dir, bin: bin}
+	var before map[pair]float64
+	if o.compare != "" {
+		text, err := os.ReadFile(o.compare)
+		if err == nil {
+			before, err = advantages(string(text))
+		}
+		if err != nil {
+			return fmt.Errorf("table to compare with: %s: %w", o.compare, err)
+		}
+	}
 	var r report
-	for _, s := range []struct {
-		name string
-		run  func(*report, options, []*engine, string, string) error
-	}{
-		{"start", startLatency}, {"runtime", runtimeLatency}, {"parallel", parallelStarts},
-		{"pull", pullSpeed}, {"build", buildSpeed}, {"images", manyImagesSpeed}, {"logs", logThroughput}, {"netspeed", networkSpeed}, {"netchange", networkChanges}, {"rest", atRest},
-	} {
-		if o.only != "" && !strings.Contains(s.name, o.only) {
-			continue
-		}
-		fmt.Fprintf(os.Stderr, "bench: %s\n", s.name)
-		if err := s.run(&r, o, engines, dir, bin); err != nil {
-			return fmt.Errorf("%s: %w", s.name, err)
-		}
+	if err := in.measure(&r, func(name string) bool { return strings.Contains(name, o.only) }); err != nil {
+		return err
 	}
 	text := r.markdown(engines, time.Now())
 	fmt.Print(text)
 	if o.out != "" {
-		return os.WriteFile(o.out, []byte(text), 0o644)
+		if err := os.WriteFile(o.out, []byte(text), 0o644); err != nil {
+			return err
+		}
 	}
+	if before == nil {
+		return nil
+	}
+	return in.judge(before, &r)
+}
+
+// inside is what measuring needs.
+type inside struct {
+	options
+	engines  []*engine
+	dir, bin string
+}
+
+var sections = []struct {
+	name string
+	run  func(*report, options, []*engine, string, string) error
+}{
+	{"start", startLatency}, {"runtime", runtimeLatency}, {"parallel", parallelStarts},
+	{"pull", pullSpeed}, {"build", buildSpeed}, {"images", manyImagesSpeed}, {"logs", logThroughput}, {"netspeed", networkSpeed}, {"netchange", networkChanges}, {"rest", atRest},
+}
+
+// measure runs the sections that are chosen.
+func (in *inside) measure(r *report, chosen func(section string) bool) error {
+	for _, s := range sections {
+		if !chosen(s.name) {
+			continue
+		}
+		fmt.Fprintf(os.Stderr, "bench: %s\n", s.name)
+		first := len(r.figures)
+		if err := s.run(r, in.options, in.engines, in.dir, in.bin); err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		for i := range r.figures[first:] {
+			r.figures[first+i].section = s.name
+		}
+	}
+	return nil
+}
+
+// judge fails when something is worse than in the table of before, whenever it is measured.
+func (in *inside) judge(before map[pair]float64, r *report) error {
+	now, err := advantages(r.markdown(in.engines, time.Now()))
+	if err != nil {
+		return err
+	}
+	lines, err := confirmed(before, now, func(bad []pair) (map[pair]float64, error) {
+		var again report
+		if err := in.measure(&again, func(section string) bool { return r.holds(section, bad) }); err != nil {
+			return nil, err
+		}
+		return advantages(again.markdown(in.engines, time.Now()))
+	})
+	if err != nil {
+		return err
+	}
+	if len(lines) > 0 {
+		return fmt.Errorf("worse than in %s by more than a fifth, three times:\n  %s", in.compare, strings.Join(lines, "\n  "))
+	}
+	fmt.Fprintf(os.Stderr, "bench: nothing is worse than in %s by more than a fifth\n", in.compare)
 	return nil
 }
 

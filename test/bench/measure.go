@@ -1,11 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -186,115 +183,4 @@ func cpu(pid int) time.Duration {
 	user, _ := strconv.Atoi(f[11])
 	sys, _ := strconv.Atoi(f[12])
 	return time.Duration(user+sys) * 10 * time.Millisecond
-}
-
-func atRest(r *report, o options, engines []*engine, _, _ string) error {
-	for _, e := range engines {
-		if e.daemon == nil {
-			continue
-		}
-		n := o.containers
-		if e.name != "shoal" {
-			n = min(n, 20)
-		}
-		time.Sleep(3 * time.Second)
-		empty := e.usage()
-		restFigures(r, o, e, 0)
-		for i := range n {
-			if _, err := e.run("run", "-d", "--name", fmt.Sprintf("bench-%d", i), image, "/bin/sleep", "1000"); err != nil {
-				return err
-			}
-		}
-		time.Sleep(15 * time.Second) // starting is over: supervisors have given back what they took for it
-		full := e.usage()
-		r.rate("engine's memory for one more idle container, MB (PSS)", "≤ 1.5", e.name, float64(full.pss-empty.pss)/1e6/float64(n))
-		r.rate("daemon with nothing running, MB resident", "≤ 60", e.name, float64(empty.daemonRSS)/1e6)
-		restFigures(r, o, e, n)
-		for i := range n {
-			e.run("rm", "-f", fmt.Sprintf("bench-%d", i))
-		}
-	}
-	return nil
-}
-
-func restFigures(r *report, o options, e *engine, n int) {
-	before := e.usage()
-	time.Sleep(time.Duration(o.idle) * time.Second)
-	after := e.usage()
-	what := fmt.Sprintf("with %d idle containers", n)
-	r.rate("time slices per second at rest, "+what, "< 1", e.name, float64(after.slices-before.slices)/float64(o.idle))
-	r.rate("processor ms per second at rest, "+what, "≤ 0.05", e.name, float64(after.run-before.run)/1e6/float64(o.idle))
-}
-
-type usage struct {
-	pss, daemonRSS int64
-	slices, run    int64 // time slices, ns on a processor
-}
-
-// usage sums over the engine's processes: the daemon, everything that names the engine's directory in its command line,
-// and their helpers; never the containers' own programs.
-func (e *engine) usage() (u usage) {
-	for _, pid := range e.pids() {
-		p := "/proc/" + strconv.Itoa(pid)
-		pss := field(p+"/smaps_rollup", "Pss:")
-		u.pss += pss
-		if pid == e.daemonPid() {
-			u.daemonRSS = field(p+"/smaps_rollup", "Rss:")
-		}
-		tasks, _ := filepath.Glob(p + "/task/*/schedstat")
-		for _, t := range tasks {
-			b, _ := os.ReadFile(t)
-			if f := strings.Fields(string(b)); len(f) == 3 {
-				ns, _ := strconv.ParseInt(f[0], 10, 64)
-				sl, _ := strconv.ParseInt(f[2], 10, 64)
-				u.run += ns
-				u.slices += sl
-			}
-		}
-	}
-	return u
-}
-
-func (e *engine) pids() (pids []int) {
-	all, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, c := range all {
-		b, err := os.ReadFile(c)
-		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(c)))
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		if strings.Contains(string(b), e.dir) || e.daemon != nil && parent(pid) == e.daemonPid() {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
-}
-
-func parent(pid int) int {
-	b, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
-	if len(f) < 2 {
-		return 0
-	}
-	n, _ := strconv.Atoi(f[1])
-	return n
-}
-
-func field(path, name string) int64 {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0
-	}
-	defer f.Close()
-	return scanField(f, name)
-}
-
-func scanField(f io.Reader, name string) int64 {
-	for s := bufio.NewScanner(f); s.Scan(); {
-		if rest, ok := strings.CutPrefix(s.Text(), name); ok {
-			n, _ := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-			return n * 1024
-		}
-	}
-	return 0
 }

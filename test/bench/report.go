@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 )
@@ -13,16 +14,18 @@ type figure struct {
 	value             float64
 	text              string
 	unit              bool // a duration: smaller is better
+	section           string
 }
 
 type report struct {
 	figures []figure
 	notes   []string
+	rest    []restRow
 }
 
 func (r *report) add(what, target, who string, ds []time.Duration) {
 	m := median(ds)
-	r.figures = append(r.figures, figure{what, target, who, float64(m), fmt.Sprintf("%s (%s to %s)", ms(m), ms(ds[0]), ms(ds[len(ds)-1])), true})
+	r.figures = append(r.figures, figure{what: what, target: target, who: who, value: float64(m), text: fmt.Sprintf("%s (%s to %s)", ms(m), ms(ds[0]), ms(ds[len(ds)-1])), unit: true})
 	fmt.Fprintf(os.Stderr, "  %s: %s %s\n", what, who, ms(m))
 }
 
@@ -31,13 +34,18 @@ func (r *report) rate(what, target, who string, v float64) {
 	if v >= 1000 {
 		text = fmt.Sprintf("%.0f", v)
 	}
-	r.figures = append(r.figures, figure{what, target, who, v, text, false})
+	r.figures = append(r.figures, figure{what: what, target: target, who: who, value: v, text: text})
 	fmt.Fprintf(os.Stderr, "  %s: %s %.3g\n", what, who, v)
 }
 
 func (r *report) note(format string, args ...any) {
 	r.notes = append(r.notes, fmt.Sprintf(format, args...))
 	fmt.Fprintln(os.Stderr, "bench:", r.notes[len(r.notes)-1])
+}
+
+// holds says whether a section made a figure of these pairs.
+func (r *report) holds(section string, pairs []pair) bool {
+	return slices.ContainsFunc(r.figures, func(f figure) bool { return f.section == section && slices.Contains(pairs, pair{f.what, f.who}) })
 }
 
 // ours says which rows are Shoal's.
@@ -85,6 +93,7 @@ func (r *report) markdown(engines []*engine, now time.Time) string {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", what, target, f.who, f.text, ratio, met)
 	}
+	b.WriteString(restTable(r.rest))
 	if len(r.notes) > 0 {
 		b.WriteString("\nLeft out:\n")
 		for _, n := range r.notes {

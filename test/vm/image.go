@@ -191,7 +191,8 @@ var programs = []string{"busybox", "nft", "ip", "ps", "strace", "crun", "runc", 
 
 // applets of busybox that stand in for a system's own.
 var applets = []string{"sh", "mount", "umount", "modprobe", "cat", "ls", "true", "false", "sleep", "echo", "id", "grep", "sed", "rm", "mkdir",
-	"cp", "ln", "chmod", "touch", "kill", "test", "dd", "df", "env", "head", "tail", "wc", "stat", "sync", "readlink", "uname", "dmesg", "free", "tar"}
+	"cp", "ln", "chmod", "touch", "kill", "test", "dd", "df", "env", "head", "tail", "wc", "stat", "sync", "readlink", "uname", "dmesg", "free", "tar",
+	"cut", "seq", "sha256sum", "tr"}
 
 // makeRoot makes the image of a root file system with the kernel's modules, this machine's witnesses, the sources with
 // their test data at the path where they lie here, the programs of bin, and what fill adds.
