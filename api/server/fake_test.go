@@ -83,8 +83,11 @@ func listen(t testing.TB, f *fake) string {
 func (f *fake) find(ref string) (*fakeContainer, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for name, c := range f.byName {
-		if name == ref || strings.HasPrefix(c.ID, ref) {
+	if c, ok := f.byName[ref]; ok { // before the identifiers that happen to begin with it
+		return c, nil
+	}
+	for _, c := range f.byName {
+		if strings.HasPrefix(c.ID, ref) {
 			return c, nil
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"syscall"
 	"time"
 
 	"github.com/moby/moby/api/types/common"
@@ -37,7 +38,15 @@ func (s *Server) fail(w *response, r *http.Request, err error) {
 		w.WriteHeader(status)
 		return
 	}
-	writeJSON(w, status, common.ErrorResponse{Message: err.Error()})
+	writeJSON(w, status, common.ErrorResponse{Message: err.Error() + remedy(err)})
+}
+
+// remedy adds what to do about a full disk, which any request may meet.
+func remedy(err error) string {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return `; if that is the engine's disk, "system df" shows what takes its space, and "system prune" removes what is not used`
+	}
+	return ""
 }
 
 // A client that is still sending an archive when it is refused would see a broken pipe in place of the reason, so what it

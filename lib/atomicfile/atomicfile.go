@@ -5,6 +5,7 @@ package atomicfile
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -29,7 +30,7 @@ func Write(path string, data []byte, mode os.FileMode, durable Durability) error
 	dir, name := filepath.Split(path)
 	f, err := os.CreateTemp(dir, "."+name+tempMark+"*")
 	if err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, reason(err))
 	}
 	temp := f.Name()
 	err = writeAndClose(f, data, mode, durable)
@@ -38,12 +39,25 @@ func Write(path string, data []byte, mode os.FileMode, durable Durability) error
 	}
 	if err != nil {
 		os.Remove(temp)
-		return fmt.Errorf("write %s: %w", path, err)
+		return fmt.Errorf("write %s: %w", path, reason(err))
 	}
 	if durable {
 		return SyncDir(dir)
 	}
 	return nil
+}
+
+// reason leaves the temporary name out of an error: nobody asked for that file.
+func reason(err error) error {
+	var file *os.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &file):
+		return file.Err
+	case errors.As(err, &link):
+		return link.Err
+	}
+	return err
 }
 
 func writeAndClose(f *os.File, data []byte, mode os.FileMode, durable Durability) error {
