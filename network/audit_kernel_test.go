@@ -5,6 +5,7 @@ package network
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"strings"
 	"sync/atomic"
@@ -122,6 +123,69 @@ func TestAuditRepairs(t *testing.T) {
 	if _, whole, err := w.m.k.Rules(); err != nil || !whole {
 		t.Error("the packet filter after a restart is not whole", err)
 	}
+}
+
+// Addresses and routes that somebody takes away in a container that cannot do so itself come back; with one that can, they
+// are its own affair.
+func TestInsideIsRepaired(t *testing.T) {
+	found := make(chan Finding, 64)
+	w := newWorld(t, func(c *Config) { c.Report = func(f Finding) { found <- f } })
+	_, err := w.m.Create(context.Background(), model.NetworkSpec{Name: "a", IPv4: true, IPv6: true})
+	must(t, err)
+	early := w.box(w.request("early", map[string]model.EndpointSpec{"a": {}}))
+	in := func(b *box, command string) string {
+		out, err := exec.Command("nsenter", append([]string{fmt.Sprintf("--net=/proc/%d/fd/%d", os.Getpid(), b.ns.Fd()), "ip"}, strings.Fields(command)...)...).CombinedOutput()
+		if err != nil {
+			t.Errorf("ip %s: %v %s", command, err, out)
+		}
+		return string(out)
+	}
+	fixed := map[string]bool{early.id: true}
+	in(early, "route del default") // while nobody looks
+	w.m.WatchInside(func() map[string]bool { return fixed })
+	box := w.box(w.request("box", map[string]model.EndpointSpec{"a": {}, "bridge": {}}))
+	own := w.box(w.request("own", map[string]model.EndpointSpec{"a": {}}))
+	fixed[box.id] = true
+	e := box.at.Endpoints["a"]
+	repaired := func(what string) {
+		t.Helper()
+		select {
+		case f := <-found:
+			if !strings.Contains(f.What, "addresses or routes of eth") {
+				t.Errorf("%s: %+v", what, f)
+			}
+		case <-time.After(5 * time.Second):
+			t.Errorf("%s: not repaired", what)
+		}
+	}
+	repaired("before the watch")
+	before := in(box, "addr show dev "+e.Interface) + in(box, "route") + in(box, "-6 route show default")
+	for _, harm := range []string{"route del default", "-6 route del default", "addr del " + e.IPv4.String() + " dev " + e.Interface, "addr del " + e.IPv6.String() + " dev " + e.Interface,
+		"route del " + e.IPv4.Masked().String() + " dev " + e.Interface} {
+		start := time.Now()
+		in(box, harm)
+		repaired(harm)
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("%s: repaired after %v", harm, took)
+		}
+		after := in(box, "addr show dev "+e.Interface) + in(box, "route") + in(box, "-6 route show default")
+		for _, word := range strings.Fields(before) {
+			if !strings.Contains(after, word) {
+				t.Errorf("%s: %q is missing in\n%s", harm, word, after)
+			}
+		}
+	}
+	// Another way out is somebody's wish, a container's own doing is its own affair, and our own changes are none of both.
+	in(box, "route replace default via "+box.at.Endpoints["bridge"].Gateway4.String())
+	in(own, "route del default")
+	must(t, w.m.Detach(context.Background(), box.id, "a"))
+	must(t, w.m.Detach(context.Background(), box.id, ""))
+	select {
+	case f := <-found:
+		t.Errorf("repaired: %+v", f)
+	case <-time.After(300 * time.Millisecond):
+	}
+	expect(t, "own", in(own, "route show default"), "")
 }
 
 // What the daemon does itself is not taken for somebody else's doing: on a host with many links each look at all of them

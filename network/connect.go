@@ -79,6 +79,7 @@ func (m *Manager) Connect(ctx context.Context, r AttachRequest) (Attachment, err
 
 // disconnect takes a running container off one network.
 func (m *Manager) disconnect(containerID, network string) error {
+	defer m.beginAttach()()
 	m.mu.Lock()
 	c := m.conts[containerID]
 	s, err := m.find(network)

@@ -52,6 +52,8 @@ type Inside interface {
 	RemoveInside(ns *os.File, name string) error
 	// HasInside says whether a container has an interface.
 	HasInside(ns *os.File, name string) (bool, error)
+	// RepairInside gives a container's link back what it lost of its addresses and routes.
+	RepairInside(p plan.Plug, ns *os.File) (changed bool, err error)
 	// Adopt moves a link of the host, which another program made, into the container; Expel moves it back.
 	Adopt(link string, p plan.Plug, ns *os.File) error
 	Expel(ns *os.File, inside, link string) error

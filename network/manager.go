@@ -90,6 +90,7 @@ type attached struct {
 	dns       *resolver
 	ns        *os.File      // its network namespace, ours to close
 	req       AttachRequest // names and options
+	nsid      *int32        // the number by which the host's kernel tells of its namespace; nil: not asked yet
 }
 
 type endpoint struct {

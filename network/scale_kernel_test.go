@@ -52,14 +52,17 @@ func TestScale(t *testing.T) {
 		detach = append(detach, time.Since(start))
 		b.ns.Close()
 	}
-	median := func(d []time.Duration) time.Duration {
+	quick := func(d []time.Duration) time.Duration { // of the quicker half: the work, not the wait for a processor
 		d = slices.Sorted(slices.Values(d))
-		return d[len(d)/2]
+		return d[len(d)/4]
 	}
-	t.Logf("attach: first 50 %v, last 50 %v", median(attach[:50]), median(attach[containers-50:]))
-	t.Logf("detach: first 50 %v, last 50 %v", median(detach[:50]), median(detach[containers-50:]))
-	if first, last := median(attach[:50]), median(attach[containers-50:]); last > 3*first+time.Millisecond {
+	t.Logf("attach: first 50 %v, last 50 %v", quick(attach[:50]), quick(attach[containers-50:]))
+	t.Logf("detach: first 50 %v, last 50 %v", quick(detach[:50]), quick(detach[containers-50:]))
+	if first, last := quick(attach[:50]), quick(attach[containers-50:]); last > 3*first+time.Millisecond {
 		t.Errorf("the last containers took %v to attach, the first %v", last, first)
+	}
+	if first, last := quick(detach[:50]), quick(detach[containers-50:]); last > 3*first+time.Millisecond {
+		t.Errorf("the last containers took %v to detach, the first %v", last, first)
 	}
 	w.m.bg.Wait()
 	if _, plugs, _ := w.m.k.Links("sv"); len(plugs) > 0 || w.m.holder.Len() != 0 || len(w.m.want[("any4")]) != 0 {
@@ -82,7 +85,7 @@ func TestManyPortsOfOne(t *testing.T) {
 			d = append(d, time.Since(start))
 			must(t, w.m.Detach(context.Background(), b.id, ""))
 		}
-		return slices.Sorted(slices.Values(d))[4]
+		return slices.Sorted(slices.Values(d))[2]
 	}
 	before := attach()
 	start := time.Now()

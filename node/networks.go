@@ -4,11 +4,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/shoalhq/shoal/api/server"
 	"github.com/shoalhq/shoal/engine"
+	"github.com/shoalhq/shoal/engine/ocispec"
 	"github.com/shoalhq/shoal/lib/plugin"
 	"github.com/shoalhq/shoal/model"
 	"github.com/shoalhq/shoal/network"
@@ -101,6 +103,26 @@ func (n *Node) networkConfig(c *config.Config, plugins *plugin.Plugins) network.
 		out.Pools = append(out.Pools, ipam.Base{Base: p.Base, Size: p.Size})
 	}
 	return out
+}
+
+// fixedNetworks are the running containers that cannot change the addresses and routes of their network: neither they nor
+// those that share it have the capability.
+func (n *Node) fixedNetworks() map[string]bool {
+	running, err := n.engine.List(context.Background(), model.ListOptions{})
+	if err != nil {
+		return nil
+	}
+	fixed, host := map[string]bool{}, specHost()
+	for _, v := range running {
+		fixed[v.ID] = true
+	}
+	for _, v := range running {
+		if caps, err := ocispec.Capabilities(v.Spec.Security, host); err != nil || slices.Contains(caps, "CAP_NET_ADMIN") {
+			delete(fixed, v.ID)
+			delete(fixed, strings.TrimPrefix(v.Spec.Network.Mode, "container:"))
+		}
+	}
+	return fixed
 }
 
 func family(r config.BridgeRange) network.BridgeFamily {

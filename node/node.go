@@ -157,6 +157,7 @@ func (n *Node) build(ctx context.Context) error {
 	if n.front.builder, err = n.openBuilder(cfg, runtimePath, profile); err != nil {
 		return err
 	}
+	n.networks.WatchInside(n.fixedNetworks)
 	if o := cfg.Registry.Server; o.Listen != "" {
 		if n.registry, err = startRegistry(o, filepath.Join(cfg.Daemon.DataRoot, "registry"), n.images.Store, n.registryClient(), n.log); err != nil {
 			return err

@@ -93,6 +93,9 @@ func (f *Fake) RemoveInside(*os.File, string) error { return f.step("remove insi
 // HasInside says yes: direct links are not noted.
 func (f *Fake) HasInside(*os.File, string) (bool, error) { return true, nil }
 
+// RepairInside finds nothing to repair.
+func (f *Fake) RepairInside(plan.Plug, *os.File) (bool, error) { return false, nil }
+
 // Adopt notes nothing.
 func (f *Fake) Adopt(string, plan.Plug, *os.File) error { return f.step("adopt") }
 

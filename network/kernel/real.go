@@ -139,18 +139,23 @@ func bridgeRoutes(link netlink.Link, b plan.Bridge) (changed bool, err error) {
 		if a.IsSingleIP() || slices.ContainsFunc(have, func(r netlink.Route) bool { return prefixOf(r.Dst) == a.Masked() }) {
 			continue
 		}
-		r := &netlink.Route{LinkIndex: index, Dst: ipnet(a.Masked()), Protocol: unix.RTPROT_KERNEL}
-		if a.Addr().Is4() {
-			r.Scope, r.Src = netlink.SCOPE_LINK, a.Addr().AsSlice()
-		} else {
-			r.Priority = 256 // as the kernel's own
-		}
-		if err := netlink.RouteReplace(r); err != nil {
+		if err := netlink.RouteReplace(connected(index, a)); err != nil {
 			return changed, fmt.Errorf("route to %s by bridge %s: %w", a.Masked(), b.Name, err)
 		}
 		changed = true
 	}
 	return changed, nil
+}
+
+// connected is the route that comes with a link's address.
+func connected(index int, a netip.Prefix) *netlink.Route {
+	r := &netlink.Route{LinkIndex: index, Dst: ipnet(a.Masked()), Protocol: unix.RTPROT_KERNEL}
+	if a.Addr().Is4() {
+		r.Scope, r.Src = netlink.SCOPE_LINK, a.Addr().AsSlice()
+	} else {
+		r.Priority = 256 // as the kernel's own
+	}
+	return r
 }
 
 func (k *Real) createBridge(b plan.Bridge) (netlink.Link, error) {

@@ -338,6 +338,10 @@ func TestPublishedUDP(t *testing.T) {
 	}
 }
 
+func defaultRoute() *netlink.Route {
+	return &netlink.Route{Dst: &net.IPNet{IP: net.IPv4zero, Mask: net.CIDRMask(0, 32)}}
+}
+
 // What others take from the kernel comes back at once, and an event tells of it.
 func TestNetworkRepairs(t *testing.T) {
 	w := newNetWorld(t)
@@ -366,6 +370,24 @@ func TestNetworkRepairs(t *testing.T) {
 			})
 		}
 	}
+	inside := func(name string, f func(netlink.Link) error) func() {
+		return func() {
+			ns, err := os.Open("/proc/" + w.docker("inspect", "-f", "{{.State.Pid}}", "web") + "/ns/net")
+			if err == nil {
+				err = kernel.In(ns, func() error {
+					l, err := netlink.LinkByName(name)
+					if err == nil {
+						err = f(l)
+					}
+					return err
+				})
+				ns.Close()
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}
 	if _, err := os.Stat("/usr/sbin/nft"); err != nil {
 		t.Skip("no nft on this machine")
 	}
@@ -390,24 +412,17 @@ func TestNetworkRepairs(t *testing.T) {
 				}
 			})
 		},
-		"forwarding off":   func() { w.InNet(func() { os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0) }) },
-		"element replaced": nft("delete", "element", "inet", "shoal", "own", "{ shoal0 . shoal0 }"),
-		"interface deleted in the container": func() {
-			ns, err := os.Open("/proc/" + w.docker("inspect", "-f", "{{.State.Pid}}", "web") + "/ns/net")
+		"forwarding off":                      func() { w.InNet(func() { os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0) }) },
+		"element replaced":                    nft("delete", "element", "inet", "shoal", "own", "{ shoal0 . shoal0 }"),
+		"interface deleted in the container":  inside("eth0", netlink.LinkDel),
+		"default route gone in the container": inside("eth0", func(netlink.Link) error { return netlink.RouteDel(defaultRoute()) }),
+		"address gone in the container": inside("eth0", func(l netlink.Link) error {
+			as, err := netlink.AddrList(l, netlink.FAMILY_V4)
 			if err == nil {
-				err = kernel.In(ns, func() error {
-					l, err := netlink.LinkByName("eth0")
-					if err == nil {
-						err = netlink.LinkDel(l)
-					}
-					return err
-				})
-				ns.Close()
+				err = netlink.AddrDel(l, &as[0])
 			}
-			if err != nil {
-				t.Error(err)
-			}
-		},
+			return err
+		}),
 		"bridge's addresses gone": link(func(l netlink.Link) error { as, _ := netlink.AddrList(l, 2); return netlink.AddrDel(l, &as[0]) }, "shoal0"),
 	} {
 		harm()
@@ -426,6 +441,15 @@ func TestNetworkRepairs(t *testing.T) {
 			t.Errorf("%s: repaired after %v", what, d)
 		}
 	}
+	// What may change its network itself is left alone, also when that is another container which shares it.
+	w.docker("run", "-d", "--name", "vpn", "--network", "container:web", "--cap-add", "NET_ADMIN", "toolbox", "sleep", "1000")
+	gateway := w.docker("inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", "web")
+	w.docker("exec", "vpn", "ip", "route", "del", "default", "via", gateway)
+	if got, err := w.getFor(false, hostIP+":8080", "/", 300*time.Millisecond); err == nil {
+		t.Errorf("without a way out: answered %q", got)
+	}
+	w.docker("exec", "vpn", "ip", "route", "add", "default", "via", gateway)
+	w.docker("rm", "-f", "vpn")
 	since := fmt.Sprint(time.Now().Add(-time.Minute).Unix())
 	wantIn(t, "events", w.docker("events", "--since", since, "--until", fmt.Sprint(time.Now().Unix()+1), "--filter", "type=daemon", "--format", "{{json .}}"), "repair", "nft")
 	wantIn(t, "doctor", w.Shoal("doctor").Out, "network-repaired", "bridge shoal0", "forwarding of the host", "nft (pid ")
