@@ -174,6 +174,7 @@ func (m *Manager) prepare(ctx context.Context, dir string, r *StartRequest) erro
 		cfg.Netns, cfg.Userns = true, namesUser(oci)
 	}
 	cfg.WaitForStart = true
+	cfg.OwnPids = spec.IsNew(oci, specs.PIDNamespace)
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		if !errors.Is(err, fs.ErrExist) {
 			return errs.Wrap(err, "make the supervisor's directory")

@@ -88,6 +88,8 @@ type SupervisorConfig struct {
 	Netns bool `json:"netns,omitempty"`
 	// Userns says that fd 5 is the user namespace which config.json names as UsernsPath.
 	Userns bool `json:"userns,omitempty"`
+	// OwnPids says that the container has a PID namespace of its own: all its processes end with the first.
+	OwnPids bool `json:"ownPids,omitempty"`
 }
 
 // RuntimeRef names a foreign OCI runtime program; the zero value is our own, in process.

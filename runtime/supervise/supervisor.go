@@ -256,10 +256,12 @@ func (s *supervisor) finish() {
 	control := s.c.Control()
 	s.execs.close()
 	s.life.births.Lock()
-	pids, err := control.Pids()
-	outlived := err != nil || len(pids) > 0 // by processes of a container without a pid namespace of its own
-	if outlived {
-		control.KillAll()
+	outlived := false
+	if !s.cfg.OwnPids || s.cfg.Runtime.Path != "" {
+		pids, err := control.Pids()
+		if outlived = err != nil || len(pids) > 0; outlived {
+			control.KillAll()
+		}
 	}
 	s.life.births.Unlock()
 	s.execs.finish()
