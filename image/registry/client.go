@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes"
@@ -83,6 +84,8 @@ type operation struct {
 	tracker  docker.StatusTracker
 	home     docker.RegistryHost // the registry itself, once resolver was called
 
+	overTLS atomic.Bool // the registry was
+
 	mu         sync.Mutex
 	transports []*http.Transport
 	warned     map[string]bool
@@ -135,10 +138,12 @@ func (o *operation) Warn(_ context.Context, _ docker.WarningSource, warning stri
 
 func userAgent() string { return "shoal/" + version.Version }
 
-// quiet keeps containerd's own log lines about single requests out of ours: what matters comes back as an error.
+// quiet keeps containerd's own log lines about single requests out of ours: what matters comes back as an error. What is
+// asked for is a document unless said otherwise.
 func quiet(ctx context.Context) context.Context {
 	l := logrus.New()
 	l.SetLevel(logrus.PanicLevel)
+	ctx = context.WithValue(ctx, expect{}, expectDocument)
 	return log.WithLogger(ctx, logrus.NewEntry(l))
 }
 

@@ -115,8 +115,14 @@ func explain(ctx context.Context, what string, ref model.Reference, err error) e
 		return errs.New(errs.Exhausted, "%s %s: the disk is full: %w; free some space (`shoal system prune`) and try again, what has arrived is kept", what, ref.Familiar(), err)
 	case errors.Is(err, errStalled):
 		return errs.New(errs.Unavailable, "%s %s: %w; try again, what has arrived is kept", what, ref.Familiar(), err)
+	case errs.Is(err, errs.Forbidden): // we refused
+		return errs.Wrap(err, "%s %s", what, ref.Familiar())
 	case unreachable(err):
 		return errs.New(errs.Unavailable, "%s %s: the registry %s cannot be reached: %w%s", what, ref.Familiar(), ref.Domain, err, tlsHint(err, ref))
+	}
+	var local *os.PathError
+	if errs.KindOf(err) == errs.Internal && !errors.As(err, &local) {
+		return errs.New(errs.Unavailable, "%s %s: the registry %s does not answer as registries do: %w", what, ref.Familiar(), ref.Domain, err)
 	}
 	return errs.Wrap(err, "%s %s", what, ref.Familiar())
 }

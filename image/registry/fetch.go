@@ -182,6 +182,7 @@ func (b *blobs) copy(ctx context.Context, desc ocispec.Descriptor, to io.Writer,
 // open asks for the blob. Addresses that a manifest brings along are followed for foreign layers only, and only when the
 // registry itself has no such blob: else a manifest could send the daemon anywhere.
 func (b *blobs) open(ctx context.Context, desc ocispec.Descriptor) (io.ReadCloser, error) {
+	ctx = context.WithValue(ctx, expect{}, expectBlob)
 	urls := desc.URLs
 	desc.URLs = nil
 	rc, err := b.from.Fetch(ctx, desc)

@@ -81,9 +81,17 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		f.ranges = append(f.ranges, v)
 	}
 	f.mu.Unlock()
-	if f.hook != nil && f.hook(w, r) {
+	f.mu.Lock()
+	hook := f.hook
+	f.mu.Unlock()
+	if hook != nil && hook(w, r) {
 		return
 	}
+	f.answer(w, r)
+}
+
+// answer is what an honest registry says.
+func (f *fake) answer(w http.ResponseWriter, r *http.Request) {
 	last := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	if data, ok := f.manifests[last]; ok {
 		w.Header().Set("Content-Type", f.types[last])

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
-	"github.com/opencontainers/go-digest"
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
@@ -41,7 +40,7 @@ func (o *operation) hosts() ([]docker.RegistryHost, error) {
 		// A mirror is another machine: it never sees the credentials.
 		list = append(list, docker.RegistryHost{Client: client, Host: u.Host, Scheme: scheme,
 			Path: strings.TrimSuffix(u.Path, "/") + "/v2", Capabilities: docker.HostCapabilityPull | docker.HostCapabilityResolve,
-			Authorizer: docker.NewDockerAuthorizer(docker.WithAuthClient(client))})
+			Authorizer: docker.NewDockerAuthorizer(docker.WithAuthClient(tokenClient(client)))})
 	}
 	host := o.ref.Domain
 	if host == model.DefaultDomain {
@@ -56,7 +55,7 @@ func (o *operation) hosts() ([]docker.RegistryHost, error) {
 	if o.auth != nil && o.auth.RegistryToken != "" {
 		main.Header = http.Header{"Authorization": {"Bearer " + o.auth.RegistryToken}}
 	} else {
-		main.Authorizer = docker.NewDockerAuthorizer(docker.WithAuthClient(client), docker.WithAuthCreds(o.credentialsFor(host)))
+		main.Authorizer = docker.NewDockerAuthorizer(docker.WithAuthClient(tokenClient(client)), docker.WithAuthCreds(o.credentialsFor(host)))
 	}
 	return append(list, main), nil
 }
@@ -148,32 +147,13 @@ func (o *operation) client(host, scheme, path string) (*http.Client, string, err
 	o.transports = append(o.transports, t)
 	o.mu.Unlock()
 	if !o.settings.insecure(host, path) {
-		return &http.Client{Transport: asking{t}, CheckRedirect: redirect}, scheme, nil
+		return &http.Client{Transport: asking{RoundTripper: t, o: o}, CheckRedirect: redirect}, scheme, nil
 	}
 	config.InsecureSkipVerify = true //nolint:gosec // the administrator said so
 	if scheme == "http" {
-		return &http.Client{Transport: asking{t}, CheckRedirect: redirect}, scheme, nil
+		return &http.Client{Transport: asking{RoundTripper: t, o: o}, CheckRedirect: redirect}, scheme, nil
 	}
-	return &http.Client{Transport: asking{docker.NewHTTPFallback(t)}, CheckRedirect: redirect}, scheme, nil
-}
-
-// asking tells the registry by which digest a manifest that is pushed with a tag is to be known, when that is not the usual
-// algorithm (distribution specification, "Pushing Manifests": ?digest=).
-type asking struct{ http.RoundTripper }
-
-// manifestDigest is the context's key for that digest.
-type manifestDigest struct{}
-
-func (a asking) RoundTrip(req *http.Request) (*http.Response, error) {
-	d, _ := req.Context().Value(manifestDigest{}).(digest.Digest)
-	if d == "" || d.Algorithm() == digest.Canonical || req.Method != http.MethodPut || !strings.Contains(req.URL.Path, "/manifests/") {
-		return a.RoundTripper.RoundTrip(req)
-	}
-	req = req.Clone(req.Context()) // a RoundTripper must not change the request
-	q := req.URL.Query()
-	q.Set("digest", d.String())
-	req.URL.RawQuery = q.Encode()
-	return a.RoundTripper.RoundTrip(req)
+	return &http.Client{Transport: asking{RoundTripper: docker.NewHTTPFallback(t), o: o}, CheckRedirect: redirect}, scheme, nil
 }
 
 // redirect follows a registry to where it keeps its blobs, without the credentials: another port, too, is somebody else.

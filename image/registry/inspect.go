@@ -18,10 +18,11 @@ import (
 	"github.com/shoalhq/shoal/model"
 )
 
-// maxTags bounds how many tags of a repository are read, and maxTagList the bytes of one page of them.
+// maxTags and maxTagPages bound how many tags of a repository are read, and maxTagList the bytes of one page of them.
 const (
-	maxTags    = 100_000
-	maxTagList = 8 << 20
+	maxTags     = 100_000
+	maxTagPages = 2_000
+	maxTagList  = 8 << 20
 )
 
 // tags lists the repository's tags, page by page.
@@ -40,7 +41,10 @@ func (o *operation) tags(ctx context.Context) ([]string, error) {
 	}
 	var all []string
 	path := host.Path + "/" + o.ref.Path + "/tags/list"
-	for path != "" {
+	for pages := 0; path != ""; pages++ {
+		if pages >= maxTagPages {
+			return nil, errs.New(errs.Invalid, "the list of tags of %s has more than %d pages; pull them by name", o.ref.Name(), maxTagPages)
+		}
 		res, err := ask(ctx, host, path)
 		if err != nil {
 			return nil, err

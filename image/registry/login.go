@@ -37,7 +37,7 @@ func (c *Client) Login(ctx context.Context, auth registry.AuthConfig) (registry.
 	host := hosts[0]
 	var refresh string
 	client := host.Client
-	host.Authorizer = docker.NewDockerAuthorizer(docker.WithAuthClient(client), docker.WithAuthCreds(o.credentialsFor(host.Host)),
+	host.Authorizer = docker.NewDockerAuthorizer(docker.WithAuthClient(tokenClient(client)), docker.WithAuthCreds(o.credentialsFor(host.Host)),
 		docker.WithFetchRefreshToken(func(_ context.Context, token string, _ *http.Request) { refresh = token }))
 	err = ping(quiet(ctx), host)
 	switch {

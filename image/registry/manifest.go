@@ -159,7 +159,9 @@ func (o *operation) copyWithin(ctx context.Context, resolver remotes.Resolver, i
 			continue
 		}
 		blob.Annotations = map[string]string{o.sourceKey(): from.Path} // the registry is asked to mount it
-		err := o.pass(ctx, resolver, blob, o.ref.Name()+"@"+blob.Digest.String(), func() (io.ReadCloser, error) { return fetcher.Fetch(ctx, blob) })
+		err := o.pass(ctx, resolver, blob, o.ref.Name()+"@"+blob.Digest.String(), func() (io.ReadCloser, error) {
+			return fetcher.Fetch(context.WithValue(ctx, expect{}, expectBlob), blob)
+		})
 		if err != nil {
 			return err
 		}
