@@ -62,6 +62,7 @@ type Config struct {
 	Policy       func() Policy // asked at each build
 	AppArmor     string        // profile of steps; "" where the host has none
 	Labels       Labels        // nil without SELinux
+	IDMaps       *model.IDMaps // of the steps' user namespaces; nil: they are in the host's
 	Log          *slog.Logger
 }
 

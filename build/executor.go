@@ -151,7 +151,7 @@ func (e *executor) prepare(ctx context.Context, s *step, root buildexec.Mount, m
 	if err != nil {
 		return errs.Wrap(err, "SELinux labels of a build step")
 	}
-	if s.rootfs, err = mountRoot(ctx, dir, files, root, u); err != nil {
+	if err = mountRoot(ctx, s, dir, files, root, u); err != nil {
 		return errs.Wrap(err, "root filesystem of a build step")
 	}
 	if err := failpoint.Hit("build/step/mounted"); err != nil {
@@ -165,6 +165,9 @@ func (e *executor) prepare(ctx context.Context, s *step, root buildexec.Mount, m
 	u.Add(cleanup)
 	spec.Root.Readonly = spec.Root.Readonly || root.Readonly
 	spec.Process.SelinuxLabel, spec.Linux.MountLabel = process, files
+	if err := e.remap(s, spec, joined, meta.NetMode, u); err != nil {
+		return err
+	}
 	s.process = spec.Process
 	data, err := json.Marshal(spec)
 	if err != nil {
@@ -202,24 +205,25 @@ func (e *executor) label(meta buildexec.Meta, u *undo.Stack) (process, files str
 	return process, files, err
 }
 
-func mountRoot(ctx context.Context, dir, label string, root buildexec.Mount, u *undo.Stack) (string, error) {
+func mountRoot(ctx context.Context, s *step, dir, label string, root buildexec.Mount, u *undo.Stack) error {
 	src, err := root.Src.Mount(ctx, false)
 	if err != nil {
-		return "", err
+		return err
 	}
 	list, release, err := src.Mount()
 	if err != nil {
-		return "", err
+		return err
 	}
 	if release != nil {
 		u.Add(func() { release() })
 	}
 	if len(list) == 1 && list[0].Type == "bind" { // BuildKit has mounted it already
-		return list[0].Source, nil
+		s.rootfs = list[0].Source
+		return nil
 	}
 	path := filepath.Join(dir, "rootfs")
 	if err := os.Mkdir(path, 0o700); err != nil {
-		return "", err
+		return err
 	}
 	for i := range list {
 		if label != "" {
@@ -227,10 +231,11 @@ func mountRoot(ctx context.Context, dir, label string, root buildexec.Mount, u *
 		}
 	}
 	if err := mount.All(list, path); err != nil {
-		return "", err
+		return err
 	}
 	u.Add(func() { mount.UnmountAll(path, 0) })
-	return path, nil
+	s.rootfs = path
+	return nil
 }
 
 // spec is the step's OCI configuration.

@@ -13,19 +13,16 @@ import (
 )
 
 // openBuilder makes the builder, which opens nothing before the first build.
-func (n *Node) openBuilder(cfg *config.Config, runtimePath, profile string) (*build.Builder, error) {
-	if cfg.Container.Defaults.UsernsRemap != "" {
-		n.log.Warn("the steps of builds run in the host's user namespace: userns-remap is for containers only")
-	}
+func (n *Node) openBuilder(cfg *config.Config, runtimePath, profile string, ids *model.IDMaps) (*build.Builder, error) {
 	var confined build.Labels
 	if cfg.Container.Defaults.SELinux {
 		confined = labels{}
 	}
 	return build.New(build.Config{
-		AppArmor: profile, Labels: confined,
+		AppArmor: profile, Labels: confined, IDMaps: ids,
 		Root: filepath.Join(cfg.Daemon.DataRoot, "build"), ExecRoot: filepath.Join(cfg.Daemon.ExecRoot, "build"), Runtime: runtimePath,
 		CgroupParent: cfg.Container.Defaults.CgroupParent, Images: n.images.Store, Resolve: n.images.Resolve,
-		Networks: buildNetworks{engineNetworks{n.networks, func() config.DNS { return n.cfg.Load().Network.DNS }, n.log}, cfg.Network.Bridge == "none", cfg.Network.HostGatewayIPs},
+		Networks: buildNetworks{engineNetworks{n.networks, func() config.DNS { return n.cfg.Load().Network.DNS }, n.log}, cfg.Network.Bridge == "none", cfg.Network.HostGatewayIPs, ids},
 		Hosts:    n.registryClient().Hosts, Log: n.log,
 		Policy: func() build.Policy { return buildPolicy(n.cfg.Load().Builder) },
 	})
@@ -47,6 +44,7 @@ type buildNetworks struct {
 	engineNetworks
 	off          bool         // the daemon has no default network
 	hostGateways []netip.Addr // of the administrator
+	ids          *model.IDMaps
 }
 
 func (b buildNetworks) Join(ctx context.Context, id, hostname string) (build.Joined, error) {
@@ -54,7 +52,7 @@ func (b buildNetworks) Join(ctx context.Context, id, hostname string) (build.Joi
 	if b.off {
 		return j, nil
 	}
-	ns, err := b.Namespace(ctx, nil)
+	ns, err := b.Namespace(ctx, b.ids)
 	if err != nil {
 		return j, err
 	}

@@ -23,7 +23,7 @@ import (
 	"github.com/shoalhq/shoal/task"
 )
 
-func (n *Node) openEngine(ctx context.Context, cfg *config.Config, profile string) (*engine.Engine, error) {
+func (n *Node) openEngine(ctx context.Context, cfg *config.Config, profile string, idMaps *model.IDMaps) (*engine.Engine, error) {
 	hostname, err := os.Hostname()
 	if err != nil {
 		return nil, err
@@ -37,10 +37,6 @@ func (n *Node) openEngine(ctx context.Context, cfg *config.Config, profile strin
 		return nil, err
 	}
 	selinuxLabels, err := openLabels(cfg)
-	if err != nil {
-		return nil, err
-	}
-	idMaps, err := remap(cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -151,10 +151,14 @@ func (n *Node) build(ctx context.Context) error {
 		return errs.Wrap(err, "prepare the networks")
 	}
 	profile := n.loadAppArmor()
-	if n.engine, err = n.openEngine(ctx, cfg, profile); err != nil {
+	idMaps, err := remap(cfg)
+	if err != nil {
 		return err
 	}
-	if n.front.builder, err = n.openBuilder(cfg, runtimePath, profile); err != nil {
+	if n.engine, err = n.openEngine(ctx, cfg, profile, idMaps); err != nil {
+		return err
+	}
+	if n.front.builder, err = n.openBuilder(cfg, runtimePath, profile, idMaps); err != nil {
 		return err
 	}
 	n.networks.WatchInside(n.fixedNetworks)

@@ -111,3 +111,39 @@ func TestBuildPolicy(t *testing.T) {
 		t.Errorf("the host's network against the policy: %+v", r)
 	}
 }
+
+// TestBuildRemapped: with --userns-remap a step's root is nobody on the host, and what it writes is as without.
+func TestBuildRemapped(t *testing.T) {
+	w := world.New(t, "--userns-remap", "400000+65536")
+	dir := write(t, t.TempDir(), map[string]string{"f": "context\n", "sec": "hush\n", "Dockerfile": `FROM toolbox AS base
+RUN cat /proc/self/uid_map > /map; touch /mine; mkdir /w && chown 7:8 /w
+FROM base AS other
+RUN echo other > /of-other && chmod 600 /of-other
+FROM base
+COPY --chown=7:8 f /w/f
+RUN --mount=type=cache,target=/cache --mount=type=secret,id=s --mount=type=bind,target=/ctx --mount=type=tmpfs,target=/t <<SCRIPT
+set -e
+echo x > /cache/x; cat /run/secrets/s /ctx/f; echo > /t/x
+stat -c '%n %u %g' /mine /w /w/f /cache/x /ctx/f /run/secrets/s
+SCRIPT
+RUN --mount=type=cache,target=/cache cat /cache/x > /cached
+RUN --mount=type=bind,from=other,target=/other ls /other/of-other
+RUN --network=none ls /sys/class/net > /nets
+USER 7
+RUN id -u > /w/id
+COPY --from=other /of-other /o
+`})
+	r := w.Shoal("build", "--progress", "plain", "--secret", "id=s,src="+dir+"/sec", "-t", "mapped", dir)
+	for _, want := range []string{"/mine 0 0", "/w 7 8", "/w/f 7 8", "/cache/x 0 0", "/ctx/f 0 0", "/run/secrets/s 0 0", "hush", "context"} {
+		if r.Code != 0 || !strings.Contains(r.Err, want) {
+			t.Fatalf("want %q: %+v", want, r)
+		}
+	}
+	out := w.Must(w.Shoal("run", "--rm", "--user", "0", "--userns", "host", "mapped", "sh", "-c", "cat /map /w/id /cached /nets; stat -c '%u' /mine /w /o; for d in /ctx /cache /t /other; do [ ! -e $d ] || echo left $d; done"))
+	if strings.Join(strings.Fields(out), " ") != "0 400000 65536 7 x lo 0 7 0" {
+		t.Errorf("what the steps left: %s", out)
+	}
+	if r := w.Shoal("build", "--network", "host", "--no-cache", dir); r.Code == 0 || !strings.Contains(r.Err, "userns-remap") {
+		t.Errorf("the host's network: %+v", r)
+	}
+}
