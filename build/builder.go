@@ -60,10 +60,15 @@ type Config struct {
 	Networks     Networks
 	Hosts        docker.RegistryHosts
 	Policy       func() Policy // asked at each build
-	AppArmor     string        // profile of steps; "" where the host has none
-	Labels       Labels        // nil without SELinux
-	IDMaps       *model.IDMaps // of the steps' user namespaces; nil: they are in the host's
+	Confine      Confinement
 	Log          *slog.Logger
+}
+
+// Confinement is what every step gets beyond Docker's defaults.
+type Confinement struct {
+	AppArmor string        // profile; "" where the host has none
+	Labels   Labels        // nil without SELinux
+	IDMaps   *model.IDMaps // of user namespaces; nil: steps are in the host's
 }
 
 // Labels are SELinux's. New gives a label of its own for a process and the label that its files need; Release gives it back.

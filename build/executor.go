@@ -191,16 +191,16 @@ func (e *executor) nameFiles(dir string, j Joined, meta buildexec.Meta) error {
 
 // label is that of the step's processes, and that of its files; none without SELinux.
 func (e *executor) label(meta buildexec.Meta, u *undo.Stack) (process, files string, err error) {
-	if e.cfg.Labels == nil {
+	if e.cfg.Confine.Labels == nil {
 		return "", "", nil
 	}
 	var options []string
 	if meta.SecurityMode == pb.SecurityMode_INSECURE {
 		options = []string{"disable"}
 	}
-	process, files, err = e.cfg.Labels.New(options)
+	process, files, err = e.cfg.Confine.Labels.New(options)
 	if err == nil && process != "" {
-		u.Add(func() { e.cfg.Labels.Release(process) })
+		u.Add(func() { e.cfg.Confine.Labels.Release(process) })
 	}
 	return process, files, err
 }
@@ -253,7 +253,7 @@ func (e *executor) spec(ctx context.Context, s *step, mounts []buildexec.Mount, 
 	}
 	dir := e.dir(s.id)
 	spec, cleanup, err := oci.GenerateSpec(ctx, meta, mounts, s.id, filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "hosts"), stepNetwork{ns},
-		"", oci.ProcessSandbox, nil, e.cfg.AppArmor, false, "", nil, opts...)
+		"", oci.ProcessSandbox, nil, e.cfg.Confine.AppArmor, false, "", nil, opts...)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -35,7 +35,7 @@ type overlayDirs struct {
 // remap puts a step that is prepared into a user namespace, where its root is nobody on the host. What it writes is on disk
 // as without, so the cache is the same.
 func (e *executor) remap(s *step, spec *specs.Spec, j Joined, netMode pb.NetMode, u *undo.Stack) error {
-	ids := e.cfg.IDMaps
+	ids := e.cfg.Confine.IDMaps
 	if ids == nil {
 		return nil
 	}

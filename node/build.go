@@ -19,8 +19,8 @@ func (n *Node) openBuilder(cfg *config.Config, runtimePath, profile string, ids 
 		confined = labels{}
 	}
 	return build.New(build.Config{
-		AppArmor: profile, Labels: confined, IDMaps: ids,
-		Root: filepath.Join(cfg.Daemon.DataRoot, "build"), ExecRoot: filepath.Join(cfg.Daemon.ExecRoot, "build"), Runtime: runtimePath,
+		Confine: build.Confinement{AppArmor: profile, Labels: confined, IDMaps: ids},
+		Root:    filepath.Join(cfg.Daemon.DataRoot, "build"), ExecRoot: filepath.Join(cfg.Daemon.ExecRoot, "build"), Runtime: runtimePath,
 		CgroupParent: cfg.Container.Defaults.CgroupParent, Images: n.images.Store, Resolve: n.images.Resolve,
 		Networks: buildNetworks{engineNetworks{n.networks, func() config.DNS { return n.cfg.Load().Network.DNS }, n.log}, cfg.Network.Bridge == "none", cfg.Network.HostGatewayIPs, ids},
 		Hosts:    n.registryClient().Hosts, Log: n.log,
