@@ -40,6 +40,9 @@ func claim(d config.Daemon, prepare func(execRoot string) error) (release func()
 		if err == nil {
 			f, err = lock(c.path, c.flag)
 		}
+		if errors.As(err, new(*os.PathError)) {
+			err = errs.New(errs.Unavailable, "%s: %w; the daemon must be able to make directories and files there: make it writable, or choose another place", c.flag, err)
+		}
 		if err != nil {
 			for _, f := range held {
 				f.Close()

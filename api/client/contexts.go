@@ -69,7 +69,7 @@ func ReadConfig(dir string) (ConfigFile, error) {
 		return c, nil
 	}
 	if err != nil {
-		return c, errs.Wrap(err, "read the client's configuration")
+		return c, errs.New(errs.Forbidden, "read the client's configuration: %w; it may name the engine to use: make it readable, or choose another directory with --config or DOCKER_CONFIG", err)
 	}
 	if err := json.Unmarshal(data, &c); err != nil {
 		return c, errs.New(errs.Invalid, "the client's configuration %s is not valid JSON: %w", path, err)
