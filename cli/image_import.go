@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -28,17 +27,13 @@ func importCommand(a *App) *cobra.Command {
 		case strings.HasPrefix(args[0], "http://"), strings.HasPrefix(args[0], "https://"):
 			// The engine fetches it.
 		default:
-			f, err := os.Open(args[0])
+			f, size, err := a.openInput(args[0], "")
 			if err != nil {
 				return err
 			}
 			defer f.Close()
-			var size int64
-			if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
-				size = fi.Size()
-			}
 			bar = progress.NewBytes(a.screen(a.Err), "Sending", size, time.Now)
-			src.SourceName, src.Source = "-", bar.Reader(io.Reader(f))
+			src.SourceName, src.Source = "-", bar.Reader(f)
 		}
 		ref := ""
 		if len(args) == 2 {

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"os"
 	"time"
 
 	moby "github.com/moby/moby/client"
@@ -34,21 +33,11 @@ func loadCommand(a *App) *cobra.Command {
 	var platforms []string
 	var quiet bool
 	cmd := a.command("load [OPTIONS]", count(0, 0), func(ctx context.Context, api *client.Client, _ []string) error {
-		in := a.In
-		var size int64
-		if input != "" {
-			f, err := os.Open(input)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
-				size = fi.Size()
-			}
-			in = f
-		} else if terminalOf(a.In) != nil {
-			return errs.New(errs.Invalid, "requested load from stdin, but stdin is empty; name the archive with -i FILE or redirect it with < FILE")
+		in, size, err := a.openInput(input, "requested load from stdin, but stdin is empty; name the archive with -i FILE or redirect it with < FILE")
+		if err != nil {
+			return err
 		}
+		defer in.Close()
 		list, err := platformList(platforms)
 		if err != nil {
 			return err

@@ -29,6 +29,24 @@ func noTrust(fs *pflag.FlagSet) func() error {
 	}
 }
 
+// remoteImage reads the name of an image in a registry, with the default tag unless all are meant, and finds the credentials.
+func (a *App) remoteImage(name string, all, quiet bool) (ref reference.Named, auth string, err error) {
+	if ref, err = reference.ParseNormalizedNamed(name); err != nil {
+		return nil, "", badImage(name, err)
+	}
+	if all && !reference.IsNameOnly(ref) {
+		return nil, "", badFlag("tag can't be used with --all-tags/-a")
+	}
+	if !all && reference.IsNameOnly(ref) {
+		ref = reference.TagNameOnly(ref)
+		if t, ok := ref.(reference.Tagged); ok && !quiet {
+			fmt.Fprintf(a.Out, "Using default tag: %s\n", t.Tag())
+		}
+	}
+	auth, err = a.authFor(name)
+	return ref, auth, err
+}
+
 func pullCommand(a *App) *cobra.Command {
 	var all, quiet bool
 	var platform string
@@ -37,20 +55,7 @@ func pullCommand(a *App) *cobra.Command {
 		if err := trust(); err != nil {
 			return err
 		}
-		ref, err := reference.ParseNormalizedNamed(args[0])
-		if err != nil {
-			return badImage(args[0], err)
-		}
-		if all && !reference.IsNameOnly(ref) {
-			return badFlag("tag can't be used with --all-tags/-a")
-		}
-		if !all && reference.IsNameOnly(ref) {
-			ref = reference.TagNameOnly(ref)
-			if t, ok := ref.(reference.Tagged); ok && !quiet {
-				fmt.Fprintf(a.Out, "Using default tag: %s\n", t.Tag())
-			}
-		}
-		auth, err := a.authFor(args[0])
+		ref, auth, err := a.remoteImage(args[0], all, quiet)
 		if err != nil {
 			return err
 		}
@@ -93,20 +98,7 @@ func pushCommand(a *App) *cobra.Command {
 		if err := trust(); err != nil {
 			return err
 		}
-		ref, err := reference.ParseNormalizedNamed(args[0])
-		if err != nil {
-			return badImage(args[0], err)
-		}
-		if all && !reference.IsNameOnly(ref) {
-			return badFlag("tag can't be used with --all-tags/-a")
-		}
-		if !all && reference.IsNameOnly(ref) {
-			ref = reference.TagNameOnly(ref)
-			if t, ok := ref.(reference.Tagged); ok && !quiet {
-				fmt.Fprintf(a.Out, "Using default tag: %s\n", t.Tag())
-			}
-		}
-		auth, err := a.authFor(args[0])
+		ref, auth, err := a.remoteImage(args[0], all, quiet)
 		if err != nil {
 			return err
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/url"
-	"os"
 	"time"
 
 	"github.com/docker/cli/opts"
@@ -71,20 +70,11 @@ func volumeRestoreCommand(a *App) *cobra.Command {
 			q.Set("image", image)
 			return a.volumeWork(ctx, api, args[0], "restore", q, nil)
 		}
-		in, size := a.In, int64(0)
-		if input != "" {
-			f, err := os.Open(input)
-			if err != nil {
-				return err
-			}
-			defer f.Close()
-			if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
-				size = fi.Size()
-			}
-			in = f
-		} else if terminalOf(a.In) != nil {
-			return errs.New(errs.Invalid, "no archive is given: name it with -i FILE, redirect it with < FILE, or use --image NAME")
+		in, size, err := a.openInput(input, "no archive is given: name it with -i FILE, redirect it with < FILE, or use --image NAME")
+		if err != nil {
+			return err
 		}
+		defer in.Close()
 		bar := progress.NewBytes(a.screen(a.Err), "Sending", size, time.Now)
 		defer bar.Done()
 		return a.volumeWork(ctx, api, args[0], "restore", q, bar.Reader(in))

@@ -70,7 +70,7 @@ func (k *Real) EnsureBridge(b plan.Bridge) (changed bool, err error) {
 		link.Attrs().Alias = k.owner
 	}
 	if alias := link.Attrs().Alias; strings.HasPrefix(alias, ownerMark) && alias != k.owner {
-		return false, errs.New(errs.Conflict, "bridge %s belongs to another Shoal daemon of this host; give each daemon a bridge of its own", b.Name)
+		return false, errs.New(errs.Conflict, "bridge %s belongs to another Shoal daemon of this host; give each daemon a bridge of its own (--bridge), or, if that daemon is gone for good, remove its bridge: ip link delete %s", b.Name, b.Name)
 	}
 	index := int32(link.Attrs().Index)
 	k.mu.Lock()
