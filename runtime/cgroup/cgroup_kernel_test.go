@@ -249,7 +249,7 @@ func TestKernelOOM(t *testing.T) {
 	defer w.Close()
 	c := spawn(t, m, "sh", "-c", "head -c 100000000 /dev/zero | tail >/dev/null")
 	fds := []unix.PollFd{{Fd: int32(w.FD()), Events: unix.POLLIN}}
-	if n, err := unix.Poll(fds, 10000); n != 1 {
+	if n, err := unix.Poll(fds, 60000); n != 1 {
 		t.Fatal("no news of the kill", err)
 	}
 	_ = c.Wait()

@@ -53,7 +53,6 @@ func TestNetworkTrouble(t *testing.T) {
 		{"network create -o com.docker.network.driver.mtu=20 --subnet 10.9.0.0/24 b", "68 to 65535"},
 		{"network create -o com.docker.network.bridge.name=name-that-is-too-long --subnet 10.9.0.0/24 b", "at most 15"},
 		{"network create -o com.docker.network.bridge.name=up0 --subnet 10.9.0.0/24 b", "not a bridge"},
-		{"network create -o com.docker.network.bridge.trusted_host_interfaces=up0 --subnet 10.9.0.0/24 b", "gateway mode routed"},
 		{"network create -o com.docker.network.bridge.gateway_mode_ipv4=odd --subnet 10.9.0.0/24 b", "nat, nat-unprotected, routed or isolated"},
 		{"network create -o com.docker.network.bridge.gateway_mode_ipv4=isolated --subnet 10.9.0.0/24 b", "add --internal"},
 		{"network create -d macvlan -o parent=nosuch0 --subnet 10.9.0.0/24 b", "nosuch0"},
