@@ -349,7 +349,7 @@ func (c *compiler) spans(a *abi) []span {
 		numbers = append(numbers, nr)
 	}
 	slices.Sort(numbers)
-	out := make([]span, 0, len(numbers)+8)
+	out := make([]span, 0, 2*len(numbers)+8)
 	put := func(from uint32, l leaf) {
 		if n := len(out); n > 0 && out[n-1].from == from {
 			out[n-1].leaf = l
@@ -395,7 +395,10 @@ func (c *compiler) program(abis []abi) ([]unix.SockFilter, error) {
 		if a.arch == specs.ArchX86_64 {
 			spans = append(below(spans, x32Bit), c.x32(abis)...)
 		}
-		body := append([]unix.SockFilter{loadWord(offsetNr)}, search(a, merge(spans))...)
+		spans = merge(spans)
+		body := search(a, spans, make([]unix.SockFilter, 0, 3*len(spans)))
+		body = append(body, loadWord(offsetNr))
+		slices.Reverse(body)
 		p = append(p, branch(unix.BPF_JEQ, a.audit, len(body))...)
 		p = append(p, body...)
 	}

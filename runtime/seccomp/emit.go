@@ -1,6 +1,8 @@
 package seccomp
 
 import (
+	"slices"
+
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
@@ -31,15 +33,22 @@ func branch(op uint16, k uint32, n int) []unix.SockFilter {
 	return []unix.SockFilter{{Code: unix.BPF_JMP | op | unix.BPF_K, K: k, Jt: 1}, {Code: unix.BPF_JMP | unix.BPF_JA, K: uint32(n)}}
 }
 
-// search finds the span of the number in the accumulator by halves. Every path ends in a return.
-func search(a *abi, spans []span) []unix.SockFilter {
+// search finds the span of the number in the accumulator by halves. Every path ends in a return. It writes behind p, and the
+// last instruction first: jumps need to know how long what they jump over is, and one piece of memory is enough so.
+func search(a *abi, spans []span, p []unix.SockFilter) []unix.SockFilter {
 	if len(spans) == 1 {
-		return leafCode(a, spans[0].leaf)
+		at := len(p)
+		p = append(p, leafCode(a, spans[0].leaf)...)
+		slices.Reverse(p[at:])
+		return p
 	}
 	mid := len(spans) / 2
-	upper, lower := search(a, spans[mid:]), search(a, spans[:mid])
-	p := branch(unix.BPF_JGE, spans[mid].from, len(upper))
-	return append(append(p, upper...), lower...)
+	p = search(a, spans[:mid], p)
+	lower := len(p)
+	p = search(a, spans[mid:], p)
+	jump := branch(unix.BPF_JGE, spans[mid].from, len(p)-lower)
+	slices.Reverse(jump)
+	return append(p, jump...)
 }
 
 func leafCode(a *abi, l leaf) []unix.SockFilter {
