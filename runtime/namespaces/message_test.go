@@ -2,6 +2,7 @@ package namespaces
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -54,6 +55,9 @@ func TestReceiveRefusesHugeAndCut(t *testing.T) {
 
 func TestOpenChecksTheType(t *testing.T) {
 	j, err := Open("network", "/proc/self/ns/net")
+	if errors.Is(err, unix.ENOSYS) {
+		t.Skip("an emulated processor, without the calls that tell a namespace's type")
+	}
 	if err != nil || j.Flag != unix.CLONE_NEWNET {
 		t.Fatal(err)
 	}
