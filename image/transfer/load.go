@@ -6,9 +6,11 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
+	"syscall"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
@@ -92,6 +94,9 @@ func loadError(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return errs.New(errs.Exhausted, "load: the disk is full: %w; free some space (`shoal system prune`) and try again", err)
+	}
 	if k := errs.KindOf(err); k != errs.Internal && k != errs.NotFound {
 		return errs.Wrap(err, "load")
 	}
@@ -144,6 +149,8 @@ func loadOne(ctx context.Context, st *store.Store, m ocispec.Descriptor, platfor
 			return Loaded{}, errs.New(errs.NotFound, "the archive has image %s, but not for platform %s: %w", what, platform, err)
 		case errs.Is(err, errs.NotFound):
 			return Loaded{}, errs.New(errs.Invalid, "the archive is not whole: image %s: %w", what, err)
+		case errs.Is(err, errs.Exhausted):
+			return Loaded{}, loadError(ctx, fmt.Errorf("image %s: %w", what, err))
 		case err != nil:
 			return Loaded{}, errs.Wrap(err, "load image %s", what)
 		}
