@@ -105,7 +105,8 @@ func (m *Manager) Attach(ctx context.Context, r AttachRequest) (Attachment, erro
 	return a, nil
 }
 
-// beginAttach keeps the audit from taking links that are not known yet for lost ones.
+// beginAttach keeps the audit from taking links that are not known yet for lost ones, and what is about to go or to come in
+// a container for what is missing there.
 func (m *Manager) beginAttach() (end func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -113,7 +114,13 @@ func (m *Manager) beginAttach() (end func()) {
 	return func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.attaching--
+		if m.attaching--; m.attaching > 0 {
+			return
+		}
+		for _, f := range m.due {
+			m.bg.Go(f)
+		}
+		m.due = nil
 	}
 }
 

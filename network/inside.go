@@ -3,14 +3,10 @@ package network
 import (
 	"os"
 	"slices"
-	"time"
 
 	"github.com/shoalhq/shoal/network/kernel"
 	"github.com/shoalhq/shoal/network/plan"
 )
-
-// insideDelay is how long the look into a container waits while networks of containers are being changed.
-const insideDelay = 100 * time.Millisecond
 
 // WatchInside begins, after Restore, to put addresses and routes of containers back that somebody takes away in their
 // namespaces. fixed gives the IDs of those that cannot change them themselves; with others it is their own affair.
@@ -51,7 +47,11 @@ func (m *Manager) namespaceID(real *kernel.Real, c *attached) int32 {
 // be about to come.
 func (m *Manager) auditInside(fixed func() map[string]bool, picked func(*attached) bool) {
 	m.mu.Lock()
-	busy := m.attaching > 0
+	if m.attaching > 0 {
+		m.due = append(m.due, func() { m.auditInside(fixed, picked) })
+		m.mu.Unlock()
+		return
+	}
 	var all []*attached
 	for _, c := range m.conts {
 		if c.ns != nil && len(c.endpoints) > 0 {
@@ -61,10 +61,6 @@ func (m *Manager) auditInside(fixed func() map[string]bool, picked func(*attache
 	m.mu.Unlock()
 	all = slices.DeleteFunc(all, func(c *attached) bool { return !picked(c) })
 	if len(all) == 0 {
-		return
-	}
-	if busy {
-		m.cfg.Clock.AfterFunc(insideDelay, func() { m.auditInside(fixed, picked) })
 		return
 	}
 	may := fixed()

@@ -63,6 +63,7 @@ type tables struct {
 	retry bool // an audit is due
 	// attaching counts the calls of Attach and Connect that are on their way.
 	attaching int
+	due       []func() // what waits for the last of them
 	// clashes are the ranges of networks for which the host has another route too, as far as told.
 	clashes map[string]bool
 	found   []Finding // the last ones, for who asks later

@@ -112,11 +112,13 @@ func (m *Manager) bind(c *attached, bindings []model.PortBinding, eps []*endpoin
 	if e := gatewayFor(eps, true); e != nil && e.carried() && e.net.opts.gw6 != gatewayRouted {
 		to.v6, to.relay = e.IPv6.Addr(), to.relay || e.host == ""
 	}
+	had := m.opened(c)
 	for _, b := range bindings {
-		direct, err := m.openingsBeside(c, b, eps, out)
+		direct, err := m.openingsBeside(had, b, eps)
 		if err != nil {
 			return out, warnings, err
 		}
+		had = append(had, direct...)
 		if len(direct) > 0 {
 			out = append(out, bound{PortBinding: b, direct: direct})
 		}
@@ -193,29 +195,29 @@ func (m *Manager) openings(b model.PortBinding, eps []*endpoint) (out []plan.Ope
 
 // openingsBeside are openings, without those of a port that is open to other clients already: the packet filter knows one
 // list of clients for each port of a container. Where the port has no other way in, that is refused.
-func (m *Manager) openingsBeside(c *attached, b model.PortBinding, eps []*endpoint, fresh []bound) ([]plan.Opening, error) {
-	out := m.openings(b, eps)
-	if len(out) == 0 {
-		return nil, nil
-	}
-	m.mu.Lock()
-	had := append(slices.Clone(c.bound), fresh...)
-	m.mu.Unlock()
-	var failed error
-	out = slices.DeleteFunc(out, func(o plan.Opening) bool {
-		for _, h := range had {
-			for _, p := range h.direct {
-				if p.Proto == o.Proto && p.Target == o.Target && p.Port == o.Port && p.Link == o.Link && !slices.Equal(p.Sources, o.Sources) {
-					if gatewayFor(eps, o.Target.Is6()).net.opts.gateway(o.Target.Is6()) == gatewayRouted {
-						failed = errs.New(errs.Invalid, "port %s is published twice for different clients, which a routed network cannot tell apart; publish it once, with all ranges", b.Port)
-					}
-					return true
-				}
-			}
+func (m *Manager) openingsBeside(had []plan.Opening, b model.PortBinding, eps []*endpoint) (out []plan.Opening, failed error) {
+	for _, o := range m.openings(b, eps) {
+		other := func(p plan.Opening) bool {
+			return p.Proto == o.Proto && p.Target == o.Target && p.Port == o.Port && p.Link == o.Link && !slices.Equal(p.Sources, o.Sources)
 		}
-		return false
-	})
+		switch v6 := o.Target.Is6(); {
+		case !slices.ContainsFunc(had, other):
+			out = append(out, o)
+		case gatewayFor(eps, v6).net.opts.gateway(v6) == gatewayRouted:
+			failed = errs.New(errs.Invalid, "port %s is published twice for different clients, which a routed network cannot tell apart; publish it once, with all ranges", b.Port)
+		}
+	}
 	return out, failed
+}
+
+// opened is what a container has open at its own addresses.
+func (m *Manager) opened(c *attached) (out []plan.Opening) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, b := range c.bound {
+		out = append(out, b.direct...)
+	}
+	return out
 }
 
 func (m *Manager) letGo(bs []bound) {
@@ -273,11 +275,15 @@ func (m *Manager) unpublish(c *attached) {
 // closePorts takes some ports of a container back; keep are those that stay, which may be led to the same port of it.
 func (m *Manager) closePorts(bs, keep []bound) {
 	_, elems, udp := m.forwards(bs)
-	_, stay, _ := m.forwards(keep)
+	_, needed, _ := m.forwards(keep)
+	stay := make(map[plan.Elem]bool, len(needed))
+	for _, e := range needed {
+		stay[e] = true
+	}
 	m.mu.Lock()
 	var del []plan.Elem
 	for _, e := range elems {
-		if m.want[e.Set][e.Key+e.KeyEnd] == e && !slices.Contains(stay, e) {
+		if m.want[e.Set][e.Key+e.KeyEnd] == e && !stay[e] {
 			del = append(del, e)
 		}
 	}

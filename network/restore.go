@@ -99,7 +99,7 @@ func (m *Manager) takeOverPorts(c *attached, had []model.PortBinding, eps []*end
 		m.mu.Unlock()
 	}
 	for _, b := range c.ports {
-		if direct, err := m.openingsBeside(c, b, eps, nil); err == nil && len(direct) > 0 {
+		if direct, err := m.openingsBeside(m.opened(c), b, eps); err == nil && len(direct) > 0 {
 			one := []bound{{PortBinding: b, direct: direct}}
 			_, elems, _ := m.forwards(one)
 			m.mu.Lock()

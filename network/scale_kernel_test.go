@@ -85,7 +85,7 @@ func TestManyPortsOfOne(t *testing.T) {
 			d = append(d, time.Since(start))
 			must(t, w.m.Detach(context.Background(), b.id, ""))
 		}
-		return slices.Sorted(slices.Values(d))[2]
+		return slices.Min(d) // the work, not the wait for a processor on a busy machine
 	}
 	before := attach()
 	start := time.Now()
