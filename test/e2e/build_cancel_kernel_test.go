@@ -80,3 +80,24 @@ func promptly(t *testing.T, w *world.World, when string, f func() string, want s
 		t.Fatalf("%s: no end after 15 s; the daemon's stacks:\n%s", when, stacks)
 	}
 }
+
+// TestBuildTerminal: on a terminal the progress is drawn, and Ctrl-C ends the build, the step with it.
+func TestBuildTerminal(t *testing.T) {
+	w := world.New(t)
+	dir := write(t, t.TempDir(), map[string]string{"Dockerfile": "FROM toolbox\nRUN echo drawn\n"})
+	x := w.Term(t, world.Bin(t, "shoal"), "build", "-t", "drawn", dir)
+	x.Expect("[+] Building")
+	x.Expect("FINISHED")
+	if code := x.Code(); code != 0 || !strings.Contains(x.Text(), "\x1b[") || !strings.Contains(x.Text(), "=> [2/2] RUN echo drawn") {
+		t.Errorf("exit code %d: %q", code, x.Text())
+	}
+	before := w.Count()
+	write(t, dir, map[string]string{"Dockerfile": "FROM toolbox\nRUN echo begun; sleep 1000\n"})
+	y := w.Term(t, world.Bin(t, "shoal"), "build", dir)
+	y.Expect("begun")
+	y.Type("\x03")
+	if code := y.Code(); code != 130 || !strings.Contains(y.Text(), "cancelled") {
+		t.Errorf("after Ctrl-C: exit code %d: %q", code, y.Text())
+	}
+	same(t, w, before)
+}
