@@ -82,7 +82,7 @@ func (f *follower) how() string {
 	if status.Signaled() {
 		hint := ""
 		if status.Signal() == unix.SIGKILL {
-			hint = "; a memory limit too small for the start itself does that"
+			hint = "; a memory limit too small for the start itself does that, and, to a command in it, the end of the container"
 		}
 		if status.Signal() == unix.SIGSYS {
 			hint = "; the seccomp profile does not allow what the start needs"
