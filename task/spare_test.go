@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/errs"
 )
 
 func TestAStartTakesTheSupervisorThatWaits(t *testing.T) {
@@ -56,4 +58,46 @@ func TestTheSupervisorThatWaitsEnds(t *testing.T) {
 		t.Fatal("made after the end")
 	}
 	await(t, start(t, m, request(t, "exit 0")).Done()) // such a manager still starts
+}
+
+// TestNamespacesComeLater: the supervisor that waited is at work before they are there.
+func TestNamespacesComeLater(t *testing.T) {
+	m := manager(t)
+	m.makeSpare()
+	waiting := m.spare.proc.Pid
+	r := request(t, "exit 7")
+	r.Namespace = func() (*os.File, error) {
+		if err := unix.Kill(waiting, 0); err != nil {
+			t.Error("the supervisor is gone:", err)
+		}
+		return os.Open("/proc/self/ns/net")
+	}
+	task := start(t, m, r)
+	await(t, task.Done())
+	if code := task.Exit().Code; code != 7 || task.proc.Pid != waiting {
+		t.Fatalf("exit code %d, supervisor %d of %d", code, task.proc.Pid, waiting)
+	}
+}
+
+// TestNamespacesThatDoNotCome: their error is the start's, and nothing is left.
+func TestNamespacesThatDoNotCome(t *testing.T) {
+	m := manager(t)
+	for _, ahead := range []bool{true, false} {
+		if ahead {
+			m.makeSpare()
+		}
+		r := request(t, "exit 0")
+		r.Namespace = func() (*os.File, error) { return nil, errs.New(errs.Exhausted, "no namespace") }
+		if _, err := m.Start(t.Context(), r); !errs.Is(err, errs.Exhausted) {
+			t.Fatalf("ahead %v: %v", ahead, err)
+		}
+		if left, err := m.Known(); err != nil || len(left) > 0 {
+			t.Errorf("ahead %v: %v is left, %v", ahead, left, err)
+		}
+		r.Namespace = nil
+		await(t, start(t, m, r).Done())
+		if err := m.Clear(t.Context(), r.Config.ID); err != nil {
+			t.Error(err)
+		}
+	}
 }

@@ -56,6 +56,9 @@ type container struct {
 }
 
 func (runner) Create(o supervise.CreateOptions) (supervise.Container, error) {
+	if err := o.Spaces(); err != nil {
+		return nil, err
+	}
 	c := &container{}
 	r, w, err := os.Pipe()
 	if err != nil {
