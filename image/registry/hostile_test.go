@@ -28,7 +28,7 @@ import (
 
 // fake is a registry with one image that can be told to misbehave.
 type fake struct {
-	t         *testing.T
+	t         testing.TB
 	manifests map[string][]byte
 	types     map[string]string
 	blobs     map[string][]byte
@@ -40,7 +40,7 @@ type fake struct {
 	ranges []string
 }
 
-func newFake(t *testing.T) (*fake, string) {
+func newFake(t testing.TB) (*fake, string) {
 	f := &fake{t: t, manifests: map[string][]byte{}, types: map[string]string{}, blobs: map[string][]byte{}}
 	cfg := ocispec.Image{Platform: ocispec.Platform{OS: "linux", Architecture: "amd64"}, RootFS: ocispec.RootFS{Type: "layers"}}
 	m := ocispec.Manifest{MediaType: ocispec.MediaTypeImageManifest}
