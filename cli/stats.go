@@ -3,7 +3,9 @@ package cli
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"time"
 
@@ -133,6 +135,9 @@ func (b *statsBoard) follow(all bool) {
 				b.remove(m.Actor.ID)
 			}
 		case err := <-res.Err:
+			if err == nil || errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF // events have no end but the engine's
+			}
 			b.lost <- err
 			return
 		}
