@@ -52,6 +52,16 @@ func (i *Images) Resolve(ctx context.Context, ref, platform string) (model.Image
 	return i.Store.Resolve(ctx, ref, platform)
 }
 
+// Tag is the store's; a built-in image can be named before its first use.
+func (i *Images) Tag(ctx context.Context, ref, name string) error {
+	if _, ok := builtin.NameFor(ref); ok {
+		if _, err := i.Resolve(ctx, ref, ""); err != nil {
+			return err
+		}
+	}
+	return i.Store.Tag(ctx, ref, name)
+}
+
 // Lowers is the store's, and fetches what was damaged on disk and is needed.
 func (i *Images) Lowers(ctx context.Context, imageID string) ([]string, error) {
 	dirs, err := i.Store.Lowers(ctx, imageID)
@@ -78,7 +88,7 @@ func (i *Images) loadBuiltin(ctx context.Context, name, ref string) error {
 	if err != nil || want.Familiar() == loaded[0].Name {
 		return err
 	}
-	return i.Tag(ctx, loaded[0].ID, ref)
+	return i.Store.Tag(ctx, loaded[0].ID, ref)
 }
 
 // Builtin lists the built-in images, loaded or not.

@@ -66,6 +66,9 @@ func TestBuiltinImages(t *testing.T) {
 	if u, err := i.DiskUsage(ctx); err != nil || u.LayersSize != 0 || u.ContentSize != 0 {
 		t.Fatalf("%+v %v", u, err)
 	}
+	if err := i.Tag(ctx, "whoami", "other:1"); err != nil {
+		t.Fatal("a built-in image cannot be named before its first use:", err)
+	}
 	if err := i.Load(ctx, &archive, nil, nil); err != nil {
 		t.Fatal(err)
 	}
