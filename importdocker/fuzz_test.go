@@ -47,7 +47,6 @@ func FuzzNetwork(f *testing.F) {
 			return
 		}
 		n.refusal()
-		n.bridge()
 		for _, chosen := range []bool{true, false} {
 			if body, _, err := n.body(chosen); err == nil && !json.Valid(body) {
 				t.Fatalf("%s", body)

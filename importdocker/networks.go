@@ -2,7 +2,6 @@ package importdocker
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -50,6 +49,8 @@ type network struct {
 	Labels     map[string]string
 	Generic    map[string]json.RawMessage
 	ipam
+
+	bridge string // the interface that Docker made for it, and leaves when it ends; "": none, or not Docker's
 }
 
 // ipam is how the addresses of a network are given. The lists are texts that hold JSON.
@@ -70,11 +71,25 @@ type ipRange struct {
 	AuxAddresses                    map[string]string
 }
 
-const networkPrefix = "docker/network/v1.0/network/"
+const (
+	networkPrefix = "docker/network/v1.0/network/"
+	bridgePrefix  = "docker/network/v1.0/bridge/"
+)
+
+// madeByDocker is the bridge driver's mark of an interface that it made itself; others belong to the machine's owner.
+const madeByDocker = 1
 
 // networks lists the networks that people made.
 func (s *Source) networks() (list []network, problems []Line, err error) {
+	made := map[string]string{} // interfaces by network
 	err = s.view("network/files/local-kv.db", "libnetwork", func(key, value []byte) error {
+		var b struct {
+			ID, BridgeName     string
+			BridgeIfaceCreator int
+		}
+		if bytes.HasPrefix(key, []byte(bridgePrefix)) && len(value) > 8 && json.Unmarshal(value[8:], &b) == nil && b.BridgeIfaceCreator == madeByDocker {
+			made[b.ID] = b.BridgeName
+		}
 		id, ok := strings.CutPrefix(string(key), networkPrefix)
 		if !ok || len(value) < 8 || !bytes.HasPrefix(value[8:], []byte("{")) { // a counter comes first
 			return nil
@@ -87,6 +102,9 @@ func (s *Source) networks() (list []network, problems []Line, err error) {
 		list = append(list, n)
 		return nil
 	})
+	for i := range list {
+		list[i].bridge = made[list[i].ID]
+	}
 	slices.SortFunc(list, func(a, b network) int { return strings.Compare(a.Name, b.Name) })
 	return list, problems, err
 }
@@ -105,14 +123,6 @@ func (n *network) refusal() string {
 		return "networks that hold configuration only are not supported"
 	}
 	return ""
-}
-
-// bridge is the name of the interface that Docker made for a bridge network and leaves when it ends.
-func (n *network) bridge() string {
-	if n.Type != "bridge" {
-		return ""
-	}
-	return cmp.Or(n.options()["com.docker.network.bridge.name"], "br-"+n.ID[:min(12, len(n.ID))])
 }
 
 func (n *network) options() map[string]string {

@@ -141,7 +141,7 @@ func (r *run) network(ctx context.Context, n *network) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	note, err := r.MakeNetwork(ctx, body, n.bridge())
+	note, err := r.MakeNetwork(ctx, body, n.bridge)
 	if err == nil || !picked {
 		return note, err
 	}
@@ -149,7 +149,7 @@ func (r *run) network(ctx context.Context, n *network) (string, error) {
 	if body, _, err = n.body(false); err != nil {
 		return "", err
 	}
-	more, err := r.MakeNetwork(ctx, body, n.bridge())
+	more, err := r.MakeNetwork(ctx, body, n.bridge)
 	if err != nil {
 		return "", why
 	}
