@@ -64,21 +64,21 @@ func (w *ourWorker) ResolveOp(v solver.Vertex, s frontend.FrontendLLBBridge, sm 
 	if _, runs := sys.GetOp().(*pb.Op_Exec); !runs || sys.GetPlatform() == nil {
 		return op, nil
 	}
-	p := sys.Platform
-	return emulatedOp{op, w.Worker, platforms.Normalize(ocispec.Platform{OS: p.OS, Architecture: p.Architecture, Variant: p.Variant})}, nil
+	p := platforms.Normalize(ocispec.Platform{OS: sys.Platform.OS, Architecture: sys.Platform.Architecture, Variant: sys.Platform.Variant})
+	if runsHere(p, w.Platforms(false)) || runsHere(p, w.Platforms(true)) {
+		return op, nil // as it is: the provenance asks it what it used
+	}
+	return refusedOp{op, p}, nil
 }
 
-type emulatedOp struct {
+// refusedOp can be found in the cache, and not be run.
+type refusedOp struct {
 	solver.Op
-	w        *base.Worker
 	platform ocispec.Platform
 }
 
-func (o emulatedOp) Exec(ctx context.Context, job solver.JobContext, inputs []solver.Result) ([]solver.Result, error) {
-	if !runsHere(o.platform, o.w.Platforms(false)) && !runsHere(o.platform, o.w.Platforms(true)) {
-		return nil, noEmulator(o.platform)
-	}
-	return o.Op.Exec(ctx, job, inputs)
+func (o refusedOp) Exec(context.Context, solver.JobContext, []solver.Result) ([]solver.Result, error) {
+	return nil, noEmulator(o.platform)
 }
 
 func runsHere(p ocispec.Platform, list []ocispec.Platform) bool {

@@ -182,6 +182,10 @@ func (c *client) outputs() {
 	if code, raw := c.run("docker", "manifest", "inspect", "--insecure", pushed); code == 0 && !strings.Contains(raw, "attestation-manifest") {
 		t.Errorf("no provenance was pushed: %s", raw)
 	}
+	c.full("-o", "type=oci,dest="+dir+"/proven.tar", "--provenance", "mode=max")
+	if out, err := exec.Command("sh", "-c", "tar -xOf "+dir+"/proven.tar | tr -d ' \\n'").Output(); err != nil || !strings.Contains(string(out), `"secrets":[{"id":"s"`) {
+		t.Errorf("the provenance does not say which secret was used: %v", err)
+	}
 	c.full("-o", "type=local,dest="+dir+"/local")
 	if text, _ := os.ReadFile(dir + "/local/sec"); string(text) != "hush\n" {
 		t.Errorf("-o type=local: %q", text)
