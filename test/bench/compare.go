@@ -46,7 +46,7 @@ func advantages(table string) (map[pair]float64, error) {
 		if ours(r.who) {
 			own[r.what] = r.value
 		}
-		// A duration is better when it is smaller; of the others the target says what they want.
+		// A duration is better when it is smaller; of others the target says what they want, and a rate has a target.
 		if strings.HasPrefix(strings.TrimPrefix(cells[4], text), " ms") {
 			r.target = "≤"
 		}
