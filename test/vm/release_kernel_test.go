@@ -204,7 +204,7 @@ var scripts = []struct{ name, text string }{
 	{"stopped", `systemctl stop shoald.service; active shoald.service inactive; active shoald.socket active; is "containers' processes" "$(born $(cut -d' ' -f1 /var/tmp/pids))" "$(cut -d' ' -f3 /var/tmp/pids)"
 		shoal ps >/dev/null; active shoald.service active; unharmed # the socket starts it`},
 	{"disabled", `systemctl disable shoald.service; dpkg -i /opt/older.deb; enabled shoald.service disabled; systemctl enable shoald.service; unharmed`},
-	{"removed", `dpkg -r shoal; [ ! -e /run/shoal/shoal.sock ]; [ ! -e /usr/bin/shoald ]; active shoald.service inactive; active shoald.socket inactive
+	{"removed", `dpkg -r shoal; is "files that are left" "$(ls /run/shoal/shoal.sock /usr/bin/shoald 2>/dev/null || true)" ""; active shoald.service inactive; active shoald.socket inactive
 		is "processes that are left" "$(pgrep -a shoal || true)" ""; is "mounts that are left" "$(grep -c /shoal /proc/self/mounts || true)" 0
 		is "links and tables that are left" "$(ip -br link | grep -v '^lo' || true)$(nft list tables)" ""; ls /var/lib/shoal`},
 	{"again", `dpkg -i /opt/newer.deb; active shoald.service active; enabled shoald.service enabled; enabled shoald.socket enabled
