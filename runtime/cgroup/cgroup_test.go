@@ -36,7 +36,7 @@ func TestParseHost(t *testing.T) {
 	}
 	for i, own := range []string{"/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/memory/process/x", "/sys/fs/cgroup/pids/me",
 		"/sys/fs/cgroup/systemd/init", "/sys/fs/cgroup/uni fied/init"} {
-		if got := h.Hierarchies[i].ownDir(); got != own {
+		if got := h.Hierarchies[i].OwnDir(); got != own {
 			t.Errorf("%s: own = %s, want %s", h.Hierarchies[i].label(), got, own)
 		}
 	}

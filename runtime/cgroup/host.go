@@ -190,8 +190,8 @@ func unescape(s string) string {
 // dir is where the group is to be found under this hierarchy's mount.
 func (x *Hierarchy) dir(group string) string { return filepath.Join(x.Mount, group) }
 
-// ownDir is this process's own group as a directory, or "" when the mount does not show it.
-func (x *Hierarchy) ownDir() string {
+// OwnDir is this process's own group as a directory, or "" when the mount does not show it.
+func (x *Hierarchy) OwnDir() string {
 	rel, ok := x.Own, true
 	if x.Root != "/" {
 		rel, ok = strings.CutPrefix(x.Own, x.Root)

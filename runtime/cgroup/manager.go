@@ -305,7 +305,7 @@ func (m *Manager) leaveThread() error {
 		if x.Unified || m.dirs[i] == "" {
 			continue
 		}
-		own := x.ownDir()
+		own := x.OwnDir()
 		if own == "" {
 			return errs.New(errs.Unsupported, "this process's own group %s is not visible at %s", x.Own, x.Mount)
 		}

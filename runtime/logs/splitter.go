@@ -62,7 +62,8 @@ func (s *Splitter) empty() {
 // Unfinished is what is held back: feed it to a new Splitter first.
 func (s *Splitter) Unfinished() []byte { return s.pend }
 
-// Flush emits an unfinished line at the end of the stream, with a newline, as Docker does.
+// Flush emits an unfinished line at the end of the stream, with a newline: every record
+// ends a line, so that the next run's first line does not go on in it. Docker leaves it without.
 func (s *Splitter) Flush(emit func(data []byte, partial bool)) {
 	if len(s.pend) > 0 {
 		emit(append(s.pend, '\n'), false)

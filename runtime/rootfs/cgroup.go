@@ -1,6 +1,7 @@
 package rootfs
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -10,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/runtime/cgroup"
 )
 
 const cgroupRoot = "/sys/fs/cgroup"
@@ -74,8 +76,8 @@ func (b *Builder) mountUnified(own []hierarchy, o mountOptions, dest int) error 
 		if !b.cfg.Options.CgroupNamespace {
 			dir = path.Join(cgroupRoot, path.Clean("/"+own[0].dir))
 		}
-		if tree, err = cloneTree(unix.AT_FDCWD, dir, false); err != nil {
-			return fmt.Errorf("bind %s: %w", dir, err)
+		if tree, err = cloneGroup(dir, own[0].controllers); err != nil {
+			return err
 		}
 		if err := setAttr(tree, o.set, 0, true); err != nil {
 			unix.Close(tree)
@@ -152,13 +154,42 @@ func (b *Builder) mountHierarchy(top int, name string, h hierarchy, attrs uint64
 
 func bindHierarchy(name string, h hierarchy, attrs uint64) (int, error) {
 	dir := path.Join(cgroupRoot, name, path.Clean("/"+h.dir))
-	tree, err := cloneTree(unix.AT_FDCWD, dir, false)
+	tree, err := cloneGroup(dir, h.controllers)
 	if err != nil {
-		return -1, fmt.Errorf("bind %s: %w", dir, err)
+		return -1, err
 	}
 	if err := setAttr(tree, attrs, 0, false); err != nil {
 		unix.Close(tree)
 		return -1, err
 	}
 	return tree, nil
+}
+
+// cloneGroup is a mount of this process's group in a hierarchy. dir is where it is on a host; a container may show its own
+// part of a hierarchy at that place, which the mount table tells.
+func cloneGroup(dir, controllers string) (int, error) {
+	tree, err := cloneTree(unix.AT_FDCWD, dir, false)
+	if errors.Is(err, unix.ENOENT) {
+		if shown, findErr := groupDir(controllers); findErr == nil && shown != "" {
+			dir = shown
+			tree, err = cloneTree(unix.AT_FDCWD, dir, false)
+		}
+	}
+	if err != nil {
+		return -1, fmt.Errorf("bind %s: %w", dir, err)
+	}
+	return tree, nil
+}
+
+func groupDir(controllers string) (string, error) {
+	host, err := cgroup.Detect()
+	if err != nil {
+		return "", err
+	}
+	for _, x := range host.Hierarchies {
+		if x.Name == controllers {
+			return x.OwnDir(), nil
+		}
+	}
+	return "", nil
 }
