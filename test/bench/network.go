@@ -141,6 +141,10 @@ func (m transfer) measure(r *report, rounds int) error {
 	}{{"Gbit/s", got}, {"Gbit per processor second", spent}} {
 		for i, p := range m.paths {
 			slices.Sort(row.values[i])
+			if row.values[i][0] == 0 {
+				r.note("%s (%s): %s left out, since iperf3 says that nothing came through in a run", m.what, row.unit, p.who)
+				continue
+			}
 			r.rate(m.what+" ("+row.unit+")", m.target, p.who, row.values[i][len(row.values[i])/2])
 		}
 	}
