@@ -277,7 +277,7 @@ func (b *Builder) openControl(ctx context.Context, w *base.Worker, workers *work
 	if policy.HistoryCount == 0 {
 		policy.HistoryCount = 50
 	}
-	return control.NewController(control.Opt{
+	c, err := control.NewController(control.Opt{
 		SessionManager: sessions, WorkerController: workers,
 		Frontends: map[string]frontend.Frontend{
 			"dockerfile.v0": forwarder.NewGatewayForwarder(workers.Infos(), dockerfile.Build),
@@ -298,6 +298,10 @@ func (b *Builder) openControl(ctx context.Context, w *base.Worker, workers *work
 		HistoryConfig:  &keep,
 		GarbageCollect: w.GarbageCollect, GracefulStop: b.ended.Done(),
 	})
+	if err != nil {
+		return nil, err
+	}
+	return c, noSampler(c)
 }
 
 // openRecords opens one of the builder's databases. One that is damaged is set aside: all of it is cache.
