@@ -13,7 +13,6 @@ var part = regexp.MustCompile(`^([≤≥<]) ([0-9.,]+)(?:×(?: faster than)? (.+
 
 // reasons say why a target is missed where that is known; the key is how the figure's name begins.
 var reasons = map[string]string{
-	"processor ms":                "daemon and supervisors do not wake; the rest is the measurement's own reading of /proc",
 	"TCP, container to container": "one processor is taken by the two programs themselves; compare the ratio to the hand-made pair",
 }
 
