@@ -56,6 +56,5 @@ func attachCommand(a *App) *cobra.Command {
 	fs.BoolVar(&noStdin, "no-stdin", false, "Do not attach STDIN")
 	fs.BoolVar(&sigProxy, "sig-proxy", true, "Proxy all received signals to the process")
 	fs.StringVar(&keysFlag, "detach-keys", "", "Override the key sequence for detaching a container")
-	cmd.ValidArgsFunction = a.completeContainers(running)
 	return cmd
 }

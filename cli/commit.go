@@ -35,6 +35,5 @@ func commitCommand(a *App) *cobra.Command {
 	fs.StringVarP(&o.Comment, "message", "m", "", "Commit message")
 	fs.BoolVarP(&pause, "pause", "p", true, "Pause container during commit")
 	fs.BoolVar(&o.NoPause, "no-pause", false, "Disable pausing container during commit")
-	cmd.ValidArgsFunction = a.completeContainers(anyState)
 	return cmd
 }

@@ -60,7 +60,6 @@ func createCommand(a *App) *cobra.Command {
 		a.say(id)
 		return nil
 	}
-	cmd.ValidArgsFunction = a.completeImages
 	return cmd
 }
 

@@ -23,6 +23,5 @@ func diffCommand(a *App) *cobra.Command {
 		}
 		return w.Flush()
 	})
-	cmd.ValidArgsFunction = a.completeContainers(anyState)
 	return cmd
 }

@@ -89,6 +89,10 @@ func (a *App) completing() (path string, yes bool) {
 	if len(a.args) < 3 || !strings.HasPrefix(a.args[0], "__complete") {
 		return "", false
 	}
-	path, yes = a.plugins()[a.args[1]]
+	words := commandWords(a.args[1 : len(a.args)-1]) // the last one is being typed
+	if len(words) == 0 {
+		return "", false
+	}
+	path, yes = a.plugins()[words[0]]
 	return path, yes
 }

@@ -38,7 +38,6 @@ func execCommand(a *App) *cobra.Command {
 	fs.BoolVarP(&e.create.TTY, "tty", "t", false, "Allocate a pseudo-TTY")
 	fs.StringVarP(&e.create.User, "user", "u", "", `Username or UID (format: "<name|uid>[:<group|gid>]")`)
 	fs.StringVarP(&e.create.WorkingDir, "workdir", "w", "", "Working directory inside the container")
-	cmd.ValidArgsFunction = a.completeContainers(running)
 	return cmd
 }
 

@@ -46,6 +46,5 @@ func explainCommand(a *App) *cobra.Command {
 	cmd.Example = "  shoal explain web\n  shoal explain 8080\n  shoal explain --type image registry.example.com/app:2"
 	cmd.Flags().StringVar(&kind, "type", "", "What the name is of: container, image, network or port (default: the first that there is)")
 	cmd.Flags().StringVar(&form, "format", "", "Format output: json, or text for people (default)")
-	cmd.ValidArgsFunction = a.completeContainers(anyState)
 	return cmd
 }

@@ -26,6 +26,5 @@ func exportCommand(a *App) *cobra.Command {
 		return a.saveTo(output, "Exporting "+args[0], r)
 	})
 	cmd.Flags().StringVarP(&output, "output", "o", "", "Write to a file, instead of STDOUT")
-	cmd.ValidArgsFunction = a.completeContainers(anyState)
 	return cmd
 }

@@ -49,7 +49,6 @@ func historyCommand(a *App) *cobra.Command {
 	fs.BoolVar(&noTrunc, "no-trunc", false, "Don't truncate output")
 	fs.StringVar(&f, "format", "", formatHelp)
 	fs.StringVar(&platform, "platform", "", `Show history for the given platform. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")`)
-	cmd.ValidArgsFunction = a.completeImages
 	return cmd
 }
 

@@ -104,6 +104,5 @@ func saveCommand(a *App) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVarP(&output, "output", "o", "", "Write to a file, instead of STDOUT")
 	fs.StringSliceVar(&platforms, "platform", nil, `Save only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")`)
-	cmd.ValidArgsFunction = a.completeImages
 	return cmd
 }

@@ -130,6 +130,5 @@ func pushCommand(a *App) *cobra.Command {
 	fs.BoolVarP(&quiet, "quiet", "q", false, "Suppress verbose output")
 	fs.StringVar(&platform, "platform", "", "Push a platform-specific manifest as a single-platform image to the registry, os[/arch[/variant]]")
 	trust = noTrust(fs)
-	cmd.ValidArgsFunction = a.completeImages
 	return cmd
 }

@@ -52,7 +52,6 @@ func rmiCommand(a *App) *cobra.Command {
 	fs.BoolVarP(&force, "force", "f", false, "Force removal of the image")
 	fs.BoolVar(&noPrune, "no-prune", false, "Do not delete untagged parents")
 	fs.StringSliceVar(&platforms, "platform", nil, `Remove only the given platform variant. Formatted as "os[/arch[/variant]]" (e.g., "linux/amd64")`)
-	cmd.ValidArgsFunction = a.completeImages
 	return cmd
 }
 
@@ -61,6 +60,5 @@ func tagCommand(a *App) *cobra.Command {
 		_, err := api.ImageTag(ctx, moby.ImageTagOptions{Source: args[0], Target: args[1]})
 		return err
 	})
-	cmd.ValidArgsFunction = a.completeImages
 	return cmd
 }

@@ -56,7 +56,6 @@ func imagesCommand(a *App) *cobra.Command {
 	fs.BoolVarP(&all, "all", "a", false, "Show all images (default hides intermediate images)")
 	fs.BoolVar(&digests, "digests", false, "Show digests")
 	fs.BoolVar(&tree, "tree", false, "List multi-platform images as a tree")
-	cmd.ValidArgsFunction = a.completeImages
 	return cmd
 }
 

@@ -160,7 +160,7 @@ func (a *App) inspect(ctx context.Context, names []string, f string, find lookUp
 }
 
 // inspectOne makes the inspect verb of a noun.
-func (a *App) inspectOne(use string, flags func(cmd *cobra.Command) func() lookUp, complete completer) *cobra.Command {
+func (a *App) inspectOne(use string, flags func(cmd *cobra.Command) func() lookUp) *cobra.Command {
 	var f string
 	var make func() lookUp
 	cmd := a.command(use, count(1, -1), func(ctx context.Context, _ *client.Client, args []string) error {
@@ -168,7 +168,6 @@ func (a *App) inspectOne(use string, flags func(cmd *cobra.Command) func() lookU
 	})
 	cmd.Flags().StringVarP(&f, "format", "f", "", valueFormatHelp)
 	make = flags(cmd)
-	cmd.ValidArgsFunction = complete
 	return cmd
 }
 
@@ -176,25 +175,25 @@ func containerInspectCommand(a *App) *cobra.Command {
 	return a.inspectOne("inspect [OPTIONS] CONTAINER [CONTAINER...]", func(cmd *cobra.Command) func() lookUp {
 		size := cmd.Flags().BoolP("size", "s", false, "Display total file sizes")
 		return func() lookUp { return a.findContainer(*size) }
-	}, a.completeContainers(anyState))
+	})
 }
 
 func imageInspectCommand(a *App) *cobra.Command {
 	return a.inspectOne("inspect [OPTIONS] IMAGE [IMAGE...]", func(cmd *cobra.Command) func() lookUp {
 		platform := cmd.Flags().String("platform", "", "Inspect a specific platform of the multi-platform image, os[/arch[/variant]]")
 		return func() lookUp { return a.findImage(*platform) }
-	}, a.completeImages)
+	})
 }
 
 func networkInspectCommand(a *App) *cobra.Command {
 	return a.inspectOne("inspect [OPTIONS] NETWORK [NETWORK...]", func(cmd *cobra.Command) func() lookUp {
 		verbose := cmd.Flags().BoolP("verbose", "v", false, "Verbose output for diagnostics")
 		return func() lookUp { return a.findNetwork("", *verbose) }
-	}, a.completeNetworks)
+	})
 }
 
 func volumeInspectCommand(a *App) *cobra.Command {
 	return a.inspectOne("inspect [OPTIONS] VOLUME [VOLUME...]", func(*cobra.Command) func() lookUp {
 		return func() lookUp { return a.findVolume }
-	}, a.completeVolumes)
+	})
 }

@@ -46,7 +46,6 @@ func stopCommand(a *App) *cobra.Command {
 		})
 	})
 	s.add(cmd)
-	cmd.ValidArgsFunction = a.completeContainers(running)
 	return cmd
 }
 
@@ -61,7 +60,6 @@ func restartCommand(a *App) *cobra.Command {
 		})
 	})
 	s.add(cmd)
-	cmd.ValidArgsFunction = a.completeContainers(anyState)
 	return cmd
 }
 
@@ -74,7 +72,6 @@ func killCommand(a *App) *cobra.Command {
 		})
 	})
 	cmd.Flags().StringVarP(&signal, "signal", "s", "", "Signal to send to the container")
-	cmd.ValidArgsFunction = a.completeContainers(running)
 	return cmd
 }
 
@@ -85,7 +82,6 @@ func pauseCommand(a *App) *cobra.Command {
 			return err
 		})
 	})
-	cmd.ValidArgsFunction = a.completeContainers(running)
 	return cmd
 }
 
@@ -96,7 +92,6 @@ func unpauseCommand(a *App) *cobra.Command {
 			return err
 		})
 	})
-	cmd.ValidArgsFunction = a.completeContainers(anyState)
 	return cmd
 }
 
@@ -108,7 +103,6 @@ func renameCommand(a *App) *cobra.Command {
 		_, err := api.ContainerRename(ctx, args[0], moby.ContainerRenameOptions{NewName: args[1]})
 		return err
 	})
-	cmd.ValidArgsFunction = a.completeContainers(anyState)
 	return cmd
 }
 
@@ -128,6 +122,5 @@ func rmCommand(a *App) *cobra.Command {
 	fs.BoolVarP(&o.Force, "force", "f", false, "Force the removal of a running container (uses SIGKILL)")
 	fs.BoolVarP(&o.RemoveLinks, "link", "l", false, "Remove the specified link")
 	fs.BoolVarP(&o.RemoveVolumes, "volumes", "v", false, "Remove anonymous volumes associated with the container")
-	cmd.ValidArgsFunction = a.completeContainers(anyState)
 	return cmd
 }

@@ -47,6 +47,5 @@ func logsCommand(a *App) *cobra.Command {
 	fs.StringVar(&o.Until, "until", "", `Show logs before a timestamp (e.g. "2013-01-02T13:23:37Z") or relative (e.g. "42m" for 42 minutes)`)
 	fs.StringVarP(&o.Tail, "tail", "n", "all", "Number of lines to show from the end of the logs")
 	fs.BoolVarP(&o.Timestamps, "timestamps", "t", false, "Show timestamps")
-	cmd.ValidArgsFunction = a.completeContainers(anyState)
 	return cmd
 }

@@ -222,7 +222,6 @@ func networkRmCommand(a *App) *cobra.Command {
 		return nil
 	})
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Do not error if the network does not exist")
-	cmd.ValidArgsFunction = a.completeNetworks
 	return cmd
 }
 
@@ -253,7 +252,6 @@ func networkConnectCommand(a *App) *cobra.Command {
 	fs.StringSliceVar(&c.linkLocal, "link-local-ip", nil, "Add a link-local address for the container")
 	fs.StringSliceVar(&c.driverOpts, "driver-opt", nil, "driver options for the network")
 	fs.IntVar(&c.priority, "gw-priority", 0, "Highest gw-priority provides the default gateway. Accepts positive and negative values.")
-	cmd.ValidArgsFunction = a.completeNetworks
 	return cmd
 }
 
@@ -301,6 +299,5 @@ func networkDisconnectCommand(a *App) *cobra.Command {
 		return err
 	})
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force the container to disconnect from a network")
-	cmd.ValidArgsFunction = a.completeNetworks
 	return cmd
 }

@@ -60,7 +60,6 @@ func portCommand(a *App) *cobra.Command {
 		}
 		return nil
 	})
-	cmd.ValidArgsFunction = a.completeContainers(running)
 	return cmd
 }
 

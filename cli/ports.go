@@ -64,7 +64,6 @@ func portsCommand(a *App) *cobra.Command {
 	cmd.Long = "List what of the containers can be reached from outside their networks, from where, and whether the kernel carries\n" +
 		"the traffic or the daemon does (which hides the client's address and ends with the daemon)."
 	cmd.Flags().StringVar(&format, "format", "", "Format output: table (default) or json")
-	cmd.ValidArgsFunction = a.completeContainers(running)
 	return cmd
 }
 

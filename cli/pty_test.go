@@ -192,3 +192,9 @@ func (w *watcher) then(want string) <-chan struct{} {
 	w.look()
 	return w.found
 }
+
+func (w *watcher) all() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text
+}

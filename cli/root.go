@@ -61,6 +61,14 @@ func (a *App) root() *cobra.Command {
 	}
 	words := commandWords(a.args)
 	a.fill(root, verbs(), words)
+	if asked(words) {
+		a.completeFlags(root)
+	}
+	if asked(words) && len(a.args) > 1 { // a shell, not somebody who writes manual pages
+		for name := range a.plugins() {
+			root.AddCommand(&cobra.Command{Use: name, DisableFlagParsing: true, Short: "A plug-in of the docker command line", Run: func(*cobra.Command, []string) {}})
+		}
+	}
 	if len(words) > 0 && !root.HasSubCommands() {
 		root.AddCommand(a.elsewhere(words[0]))
 	}
@@ -78,11 +86,13 @@ func (a *App) fill(parent *cobra.Command, list []verb, words []string) {
 			return
 		}
 	}
-	if !strings.HasPrefix(words[0], "__") {
+	if !asked(words) {
 		return // unknown; the parent says so, from the list
 	}
 	for _, v := range list { // shell completion may ask for any
-		parent.AddCommand(a.build(v, words))
+		cmd := a.build(v, words)
+		parent.AddCommand(cmd)
+		a.completions(cmd)
 	}
 }
 
@@ -111,6 +121,9 @@ func (a *App) build(v verb, rest []string) *cobra.Command {
 	a.fill(cmd, v.group, rest)
 	return cmd
 }
+
+// asked says whether a shell asks for completions.
+func asked(words []string) bool { return len(words) > 0 && strings.HasPrefix(words[0], "__") }
 
 // commandWords gives the words that choose a command: the first two arguments that are no flags or values of flags.
 func commandWords(args []string) []string {

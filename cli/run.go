@@ -41,7 +41,6 @@ func runCommand(a *App) *cobra.Command {
 		}
 		return r.run(cmd, a, req)
 	}
-	cmd.ValidArgsFunction = a.completeImages
 	return cmd
 }
 

@@ -55,7 +55,6 @@ func startCommand(a *App) *cobra.Command {
 	fs.StringVar(&s.keys, "detach-keys", "", "Override the key sequence for detaching a container")
 	fs.StringVar(&s.start.CheckpointID, "checkpoint", "", "Restore from this checkpoint")
 	fs.StringVar(&s.start.CheckpointDir, "checkpoint-dir", "", "Use a custom checkpoint storage directory")
-	cmd.ValidArgsFunction = a.completeContainers(stopped)
 	return cmd
 }
 

@@ -32,7 +32,6 @@ func statsCommand(a *App) *cobra.Command {
 	fs.BoolVar(&s.noStream, "no-stream", false, "Disable streaming stats and only pull the first result")
 	fs.BoolVar(&s.noTrunc, "no-trunc", false, "Do not truncate output")
 	fs.StringVar(&s.format, "format", "", formatHelp)
-	cmd.ValidArgsFunction = a.completeContainers(running)
 	return cmd
 }
 

@@ -26,6 +26,5 @@ func topCommand(a *App) *cobra.Command {
 		return w.Flush()
 	})
 	cmd.Flags().SetInterspersed(false)
-	cmd.ValidArgsFunction = a.completeContainers(running)
 	return cmd
 }

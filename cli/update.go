@@ -65,6 +65,5 @@ func updateCommand(a *App) *cobra.Command {
 	})
 	u = runflags.AddUpdate(cmd.Flags())
 	ports.add(cmd.Flags())
-	cmd.ValidArgsFunction = a.completeContainers(anyState)
 	return cmd
 }

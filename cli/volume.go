@@ -135,7 +135,6 @@ func volumeRmCommand(a *App) *cobra.Command {
 		return nil
 	})
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "Force the removal of one or more volumes")
-	cmd.ValidArgsFunction = a.completeVolumes
 	return cmd
 }
 

@@ -48,7 +48,6 @@ func volumeBackupCommand(a *App) *cobra.Command {
 	fs.StringVarP(&output, "output", "o", "", "Write to a file, instead of STDOUT")
 	fs.StringVar(&image, "image", "", "Make an image of this name instead of an archive")
 	fs.BoolVar(&pause, "pause", false, "Pause the containers that run with the volume meanwhile")
-	cmd.ValidArgsFunction = a.completeVolumes
 	return cmd
 }
 
@@ -86,7 +85,6 @@ func volumeRestoreCommand(a *App) *cobra.Command {
 	fs.StringVar(&image, "image", "", "Read from an image instead of an archive")
 	fs.BoolVar(&replace, "replace", false, "Replace the content of a volume that exists; no container may run with it")
 	fs.Var(&labels, "label", "Set metadata for the volume")
-	cmd.ValidArgsFunction = a.completeVolumes
 	return cmd
 }
 
@@ -106,7 +104,6 @@ func volumeCloneCommand(a *App) *cobra.Command {
 	fs := cmd.Flags()
 	fs.Var(&labels, "label", "Set metadata for the new volume, instead of the old one's")
 	fs.BoolVar(&pause, "pause", false, "Pause the containers that run with the volume meanwhile")
-	cmd.ValidArgsFunction = a.completeVolumes
 	return cmd
 }
 

@@ -45,6 +45,5 @@ func waitCommand(a *App) *cobra.Command {
 		}
 		return nil
 	})
-	cmd.ValidArgsFunction = a.completeContainers(anyState)
 	return cmd
 }

@@ -36,7 +36,7 @@ func completion(root *cobra.Command, dir string) error {
 		return err
 	}
 	for name, write := range map[string]func(io.Writer) error{
-		"shoal":      func(w io.Writer) error { return root.GenBashCompletionV2(w, true) },
+		"shoal":      func(w io.Writer) error { return cli.BashCompletion(root, w) },
 		"_shoal":     root.GenZshCompletion,
 		"shoal.fish": func(w io.Writer) error { return root.GenFishCompletion(w, true) },
 	} {
