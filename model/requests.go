@@ -123,7 +123,8 @@ type LogOptions struct {
 	Details        bool
 }
 
-// LogEntry is one line of a container's log. Data ends with a newline unless Partial.
+// LogEntry is one line of a container's log. Data ends with a newline unless Partial, when the line goes on in the stream's next
+// entry, or when the stream ended without one.
 type LogEntry struct {
 	Time    time.Time
 	Stderr  bool

@@ -21,7 +21,7 @@ type Batch struct {
 	Time    time.Time
 	Stderr  bool
 	Partial bool   // the last line is not finished: it has no newline and goes on in the stream's next batch
-	Data    []byte // whole lines otherwise; valid only during the call
+	Data    []byte // whole lines otherwise, the last without its newline where the stream ended so; valid only during the call
 }
 
 // Driver takes a container's output. Log is called by one goroutine at a time; its errors are reported once and then

@@ -13,7 +13,8 @@ type Splitter struct{ pend []byte }
 // keep is how much memory for unfinished lines a stream may hold on to.
 const keep = 1 << 10
 
-// Feed calls emit for what is complete. The data given to emit is valid during the call.
+// Feed calls emit for what is complete. The data given to emit is valid during the call; it ends with a newline unless it is
+// partial or comes from Flush.
 func (s *Splitter) Feed(data []byte, emit func(data []byte, partial bool)) {
 	for len(s.pend) > 0 && len(data) > 0 {
 		n := bytes.IndexByte(data, '\n') + 1
@@ -62,11 +63,10 @@ func (s *Splitter) empty() {
 // Unfinished is what is held back: feed it to a new Splitter first.
 func (s *Splitter) Unfinished() []byte { return s.pend }
 
-// Flush emits an unfinished line at the end of the stream, with a newline: every record
-// ends a line, so that the next run's first line does not go on in it. Docker leaves it without.
+// Flush emits an unfinished line at the end of the stream, as it is: nothing goes on there, so it is not partial.
 func (s *Splitter) Flush(emit func(data []byte, partial bool)) {
 	if len(s.pend) > 0 {
-		emit(append(s.pend, '\n'), false)
+		emit(s.pend, false)
 		s.pend = nil
 	}
 }

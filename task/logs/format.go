@@ -101,7 +101,5 @@ func parseJSON(line []byte) (model.LogEntry, error) {
 	if err != nil {
 		return model.LogEntry{}, err
 	}
-	data := []byte(e.Log)
-	return model.LogEntry{Time: e.Time, Stderr: e.Stream == "stderr", Data: data, Attrs: e.Attrs,
-		Partial: len(data) == 0 || data[len(data)-1] != '\n'}, nil
+	return model.LogEntry{Time: e.Time, Stderr: e.Stream == "stderr", Data: []byte(e.Log), Attrs: e.Attrs, Partial: e.GoesOn()}, nil
 }

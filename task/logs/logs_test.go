@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/shoalhq/shoal/model"
 	"github.com/shoalhq/shoal/runtime/logs"
 	"github.com/shoalhq/shoal/runtime/spec"
+	"github.com/shoalhq/shoal/runtime/spec/logrecord"
 )
 
 var all = model.LogOptions{Stdout: true, Stderr: true, Tail: -1}
@@ -121,12 +123,10 @@ func TestLongLinesAndSplitter(t *testing.T) {
 			s.Flush(emit)
 			d.Close()
 			want := in.String()
-			if want != "" && want[len(want)-1] != '\n' {
-				want += "\n"
-			}
 			var got strings.Builder
 			err := Read(context.Background(), Source{Driver: driver, Path: path}, all, func(e model.LogEntry) error {
-				if len(e.Data) > 16385 || e.Partial != (e.Data[len(e.Data)-1] != '\n') {
+				open := e.Data[len(e.Data)-1] != '\n'
+				if len(e.Data) > 16385 || e.Partial != (open && len(e.Data) >= 16381) {
 					rt.Fatalf("entry of %d bytes, partial %v", len(e.Data), e.Partial)
 				}
 				got.Write(e.Data)
@@ -312,5 +312,58 @@ func TestOneBatchFillsManyFiles(t *testing.T) {
 	}
 	if got := read(t, Source{Driver: "json-file", Path: path}, all); got[len(got)-1] != "oline 39\n" || len(got) > 30 {
 		t.Errorf("%q", got)
+	}
+}
+
+// What Docker 20.10 shows and writes of the same output (driver json-file), except that to it a piece of a long line is a
+// line, too, when the last lines are counted.
+func TestOpenLastLine(t *testing.T) {
+	long := strings.Repeat("x", 20000)
+	run := "one\n" + long + "\nopen"
+	for _, driver := range []string{"local", "json-file"} {
+		path := filepath.Join(t.TempDir(), "c.log")
+		for i := range 2 { // two runs: the second goes on where the first ended
+			d := open(t, driver, path, nil)
+			var s logs.Splitter
+			emit := func(data []byte, partial bool) {
+				if err := d.Log(logs.Batch{Time: at(i), Partial: partial, Data: data}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.Feed([]byte(run), emit)
+			s.Flush(emit)
+			d.Close()
+		}
+		src := Source{Driver: driver, Path: path}
+		for tail, want := range []string{"", "open", long + "\nopen", run, "open" + run, long + "\nopen" + run, run + run, run + run} {
+			for _, follow := range []bool{false, true} {
+				o := all
+				o.Tail, o.Follow = tail, follow
+				var got strings.Builder
+				for _, e := range read(t, src, o) {
+					got.WriteString(strings.TrimPrefix(strings.TrimPrefix(e, "o"), "+"))
+				}
+				if got.String() != want {
+					t.Errorf("%s, tail %d: %d bytes instead of %d: %.40q", driver, tail, got.Len(), len(want), got.String())
+				}
+			}
+		}
+		if driver == "json-file" {
+			data, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var sizes []int
+			for line := range bytes.Lines(data) {
+				e, err := logrecord.ParseJSON(line)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sizes = append(sizes, len(e.Log))
+			}
+			if want := []int{4, 16384, 3617, 4, 4, 16384, 3617, 4}; !slices.Equal(sizes, want) {
+				t.Errorf("entries of %v bytes, Docker's have %v", sizes, want)
+			}
+		}
 	}
 }

@@ -5,6 +5,7 @@ package forward
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -166,9 +167,7 @@ func (q *queue) read(in io.Reader) error {
 		}
 		at := time.Unix(0, h.Time)
 		logrecord.Pieces(data[:h.DataSize()], h.Partial, func(piece []byte, partial bool) error {
-			if !partial {
-				piece = piece[:len(piece)-1]
-			}
+			piece = bytes.TrimSuffix(piece, []byte{'\n'})
 			q.add(&entry{at: at, stderr: h.Stderr, partial: partial, line: append([]byte{}, piece...)})
 			return nil
 		})

@@ -10,7 +10,8 @@
 //	1 byte   flags: 1 standard error, 2 the last line is not finished and goes on in the stream's next record
 //	3 bytes  "SL1"
 //	8 bytes  time of the record, nanoseconds since 1970, little endian
-//	n bytes  output as it was printed: one or more whole lines, each with its newline (the last without it with flag 2)
+//	n bytes  output as it was printed: one or more whole lines, each with its newline (the last without it with flag 2, and
+//	         where the stream ended so)
 //	4 bytes  size again, so that a reader can walk from the end
 //
 // One record holds what one read of the container's pipe gave, so a line costs no work of its own when it is written.
@@ -22,7 +23,8 @@ import "bytes"
 // are partial, as Docker does.
 const Split = 16 << 10
 
-// Pieces calls f for every line of data, which are whole lines except that the last may lack its newline when partial.
+// Pieces calls f for every line of data, which are whole lines except that the last may lack its newline: when partial, or
+// when the stream ended there.
 // Lines longer than Split come in pieces, cut between UTF-8 characters.
 func Pieces(data []byte, partial bool, f func(piece []byte, partial bool) error) error {
 	for len(data) > 0 {

@@ -82,6 +82,12 @@ type Entry struct {
 	Time   time.Time         `json:"time"`
 }
 
+// GoesOn says whether a line of a json-file is a piece of a longer one. The format has no mark for it: what lacks its
+// newline and is as long as a piece goes on, and what is shorter is where a stream ended.
+func (e *Entry) GoesOn() bool {
+	return len(e.Log) > Split-4 && e.Log[len(e.Log)-1] != '\n'
+}
+
 // ParseJSON reads one line of a json-file.
 func ParseJSON(line []byte) (Entry, error) {
 	var e Entry
