@@ -105,7 +105,7 @@ func (t tasks) ValidateLog(cfg model.LogConfig) error {
 }
 
 func (t tasks) ReadLog(ctx context.Context, src engine.LogSource, opts model.LogOptions, emit func(model.LogEntry) error) error {
-	return logs.Read(ctx, logs.Source{Driver: src.Target.Driver, Path: src.Target.Path, Running: src.Running}, opts, emit)
+	return logs.Read(ctx, logs.Source{Driver: src.Target.Driver, Options: src.Target.Options, Path: src.Target.Path, Running: src.Running}, opts, emit)
 }
 
 // taskOf shows a running task as the engine wants it.

@@ -48,6 +48,7 @@ func Open(target spec.LogTarget, o Options) (Driver, error) {
 		return nil, err
 	}
 	var d Driver
+	copying := false
 	switch opts.Driver {
 	case logopts.None:
 		return nil, nil
@@ -56,13 +57,22 @@ func Open(target spec.LogTarget, o Options) (Driver, error) {
 	case logopts.JSONFile:
 		d, err = openJSON(target, opts, o.Compressor)
 	default:
-		d, err = openRemote(target, opts, o)
+		d, err = openRemote(target, o)
+		copying = !opts.NoCopy && target.Path != ""
 	}
 	if err != nil {
 		return nil, errs.Wrap(err, "open the log (driver %s)", opts.Driver)
 	}
 	if opts.NonBlocking {
 		d = newRing(d, opts.MaxBuffer, o.Dropped)
+	}
+	if copying {
+		copy, err := openLocal(target.Path, opts.File, o.Compressor)
+		if err != nil {
+			d.Close()
+			return nil, errs.Wrap(err, "open the local copy of the log (driver %s)", opts.Driver)
+		}
+		d = &copied{copy, d}
 	}
 	return d, nil
 }

@@ -13,18 +13,16 @@ import (
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/runtime/spec"
-	"github.com/shoalhq/shoal/runtime/spec/logopts"
 	"github.com/shoalhq/shoal/runtime/spec/logrecord"
 )
 
 // remote is a driver that another process, the forwarder, does: it gets records of the format local on its standard
 // input, the target as JSON on fd 3, and reports on standard output: "ok" when it is ready, or why not; later a line for
 // every trouble. Output that the remote side does not take is dropped by the forwarder in the end, so that a dead log
-// server never stops a container. A bounded local copy is kept for reading.
+// server never stops a container.
 type remote struct {
 	target    spec.LogTarget
 	opts      Options
-	copy      Driver // nil: none
 	mu        sync.Mutex
 	in        *os.File // the forwarder's standard input
 	proc      *os.Process
@@ -40,22 +38,37 @@ const readyTimeout = 15 * time.Second
 // restartAfter is the least time between two forwarders of one container.
 const restartAfter = 10 * time.Second
 
-func openRemote(target spec.LogTarget, opts logopts.Options, o Options) (Driver, error) {
+func openRemote(target spec.LogTarget, o Options) (*remote, error) {
 	r := &remote{target: target, opts: o}
 	if len(o.Forwarder) == 0 {
 		return nil, errs.New(errs.Unsupported, "there is no forwarder program")
 	}
-	if err := r.start(); err != nil {
-		return nil, err
+	return r, r.start()
+}
+
+// copied is a remote driver with a bounded local copy for reading, which has everything also when the remote side is slow and
+// the mode is non-blocking.
+type copied struct {
+	copy *local
+	Driver
+}
+
+// Log writes the copy and hands the batch on.
+func (c *copied) Log(b Batch) error {
+	err := c.copy.Log(b)
+	if serr := c.Driver.Log(b); err == nil {
+		err = serr
 	}
-	if target.Path != "" && !opts.NoCopy {
-		var err error
-		if r.copy, err = openLocal(target.Path, opts.File, o.Compressor); err != nil {
-			r.Close()
-			return nil, err
-		}
+	return err
+}
+
+// Close ends both.
+func (c *copied) Close() error {
+	err := c.Driver.Close()
+	if cerr := c.copy.Close(); err == nil {
+		err = cerr
 	}
-	return r, nil
+	return err
 }
 
 // start runs a forwarder and waits until it is ready.
@@ -133,19 +146,8 @@ func (r *remote) listen(said *os.File, lines *bufio.Reader) {
 	}
 }
 
-// Log hands a batch to the forwarder and to the local copy.
+// Log hands a batch to the forwarder.
 func (r *remote) Log(b Batch) error {
-	var err error
-	if r.copy != nil {
-		err = r.copy.Log(b)
-	}
-	if serr := r.send(b); err == nil {
-		err = serr
-	}
-	return err
-}
-
-func (r *remote) send(b Batch) error {
 	r.mu.Lock()
 	in := r.in
 	r.mu.Unlock()
@@ -171,15 +173,12 @@ func (r *remote) send(b Batch) error {
 	if err := r.start(); err != nil {
 		return err
 	}
-	return r.send(b)
+	return r.Log(b)
 }
 
 // Close lets the forwarder deliver what it has; it ends by itself when the remote side does not take it.
 func (r *remote) Close() error {
 	r.in.Close()
 	r.proc.Wait()
-	if r.copy != nil {
-		return r.copy.Close()
-	}
 	return nil
 }

@@ -12,8 +12,9 @@ import (
 
 // Source is a container's log.
 type Source struct {
-	Driver string // local, json-file; another driver's local copy has the format local
-	Path   string
+	Driver  string // local, json-file; another driver's local copy has the format local
+	Options map[string]string
+	Path    string
 	// Running is closed when the container does not run (any more); nil is not running.
 	Running <-chan struct{}
 }

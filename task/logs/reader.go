@@ -54,6 +54,9 @@ func newReader(src Source, opts model.LogOptions, emit func(model.LogEntry) erro
 	if src.Driver == logopts.None {
 		return nil, errs.New(errs.Unsupported, "the log driver none keeps nothing to read: choose local or json-file when the container is made")
 	}
+	if o, err := logopts.Parse(src.Driver, src.Options); err == nil && o.NoCopy {
+		return nil, errs.New(errs.Unsupported, "the log driver %s keeps no copy to read here (cache-disabled): look where it sends to", src.Driver)
+	}
 	r := &reader{src: src, opts: opts, emit: emit}
 	if opts.Follow {
 		var err error

@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/shoalhq/shoal/lib/errs"
@@ -29,7 +30,7 @@ func newFluentd(o *logopts.FluentdOptions, info *spec.LogInfo, tag string) *flue
 	}
 	maps.Copy(f.record, info.Labels)
 	maps.Copy(f.record, info.Env)
-	f.record["container_id"], f.record["container_name"] = info.ContainerID, info.ContainerName
+	f.record["container_id"], f.record["container_name"] = info.ContainerID, "/"+trimSlash(info.ContainerName) // with the slash, as Docker's
 	return f
 }
 
@@ -40,8 +41,9 @@ func (f *fluentd) send(e *entry) error {
 		record["source"] = "stderr"
 	}
 	record["log"] = string(e.line)
-	if e.partial {
-		record["partial_message"] = "true"
+	if e.piece != nil {
+		record["partial_message"], record["partial_id"] = "true", e.piece.id
+		record["partial_ordinal"], record["partial_last"] = strconv.Itoa(e.piece.ordinal), strconv.FormatBool(!e.partial)
 	}
 	size, chunk := 3, ""
 	if f.o.RequestAck {
@@ -76,7 +78,7 @@ func (f *fluentd) send(e *entry) error {
 func (f *fluentd) ack(chunk string) error {
 	want := packMap(nil, map[string]string{"ack": chunk})
 	got := make([]byte, len(want))
-	f.conn.SetReadDeadline(time.Now().Add(writeTimeout))
+	f.conn.SetReadDeadline(time.Now().Add(f.o.WriteTimeout))
 	if _, err := io.ReadFull(f.conn, got); err != nil {
 		return err
 	}

@@ -6,7 +6,9 @@ package forward
 import (
 	"bufio"
 	"bytes"
+	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -37,8 +39,32 @@ const (
 type entry struct {
 	at      time.Time
 	stderr  bool
-	partial bool
-	line    []byte
+	partial bool // it goes on in the stream's next entry
+	// piece is nil for a line that is whole; set for all pieces of one that is not, the last included.
+	piece *piece
+	line  []byte
+}
+
+// piece says which piece of which line an entry is, for those who put it together again.
+type piece struct {
+	id      string
+	ordinal int // from 1
+}
+
+// follow gives the entry's place behind prev, the entry before it on its stream (nil: none, or it ended its line).
+func (p *piece) follow(partial bool) (own, next *piece) {
+	switch {
+	case p == nil && !partial:
+		return nil, nil
+	case p == nil:
+		p = &piece{id: rand.Text(), ordinal: 1}
+	default:
+		p = &piece{id: p.id, ordinal: p.ordinal + 1}
+	}
+	if partial {
+		return p, p
+	}
+	return p, nil
 }
 
 // sender delivers entries. connect is called before the first send and after a send has failed.
@@ -89,7 +115,7 @@ func Forward(target spec.LogTarget, in io.Reader, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	q := &queue{out: out, sender: s}
+	q := &queue{out: out, sender: s, ending: make(chan struct{})}
 	q.more.L, q.room.L = &q.mu, &q.mu
 	if err := s.connect(); err == nil {
 		q.connected = true
@@ -131,6 +157,7 @@ type queue struct {
 	out    io.Writer
 	sender sender
 
+	ending    chan struct{} // closed when there is no more input
 	mu        sync.Mutex
 	more      sync.Cond
 	room      sync.Cond
@@ -147,6 +174,7 @@ func (q *queue) read(in io.Reader) error {
 	r := bufio.NewReaderSize(in, 64<<10)
 	var head [logrecord.HeaderSize]byte
 	var data []byte
+	var open [2]*piece // per stream: the line's last piece, while it goes on
 	for {
 		if _, err := io.ReadFull(r, head[:]); err != nil {
 			if err == io.EOF {
@@ -165,10 +193,14 @@ func (q *queue) read(in io.Reader) error {
 		if _, err := io.ReadFull(r, data); err != nil {
 			return err
 		}
-		at := time.Unix(0, h.Time)
-		logrecord.Pieces(data[:h.DataSize()], h.Partial, func(piece []byte, partial bool) error {
-			piece = bytes.TrimSuffix(piece, []byte{'\n'})
-			q.add(&entry{at: at, stderr: h.Stderr, partial: partial, line: append([]byte{}, piece...)})
+		at, i := time.Unix(0, h.Time), 0
+		if h.Stderr {
+			i = 1
+		}
+		logrecord.Pieces(data[:h.DataSize()], h.Partial, func(line []byte, partial bool) error {
+			e := &entry{at: at, stderr: h.Stderr, partial: partial, line: bytes.Clone(bytes.TrimSuffix(line, []byte{'\n'}))}
+			e.piece, open[i] = open[i].follow(partial)
+			q.add(e)
 			return nil
 		})
 	}
@@ -195,6 +227,7 @@ func (q *queue) end() {
 	q.ended = true
 	q.more.Signal()
 	q.mu.Unlock()
+	close(q.ending)
 }
 
 // deliver sends until the end, connecting again when needed.
@@ -211,8 +244,14 @@ func (q *queue) deliver() {
 		batch := q.list
 		q.list = nil
 		q.mu.Unlock()
-		for _, e := range batch {
-			q.deliverOne(e)
+		for i, e := range batch {
+			if !q.deliverOne(e) {
+				q.mu.Lock()
+				lost := q.dropped + len(batch) - i + len(q.list)
+				q.mu.Unlock()
+				fmt.Fprintf(q.out, "the log server does not come back; %d lines were dropped\n", lost)
+				return
+			}
 			q.mu.Lock()
 			q.bytes -= len(e.line) + 64
 			q.room.Signal()
@@ -221,7 +260,9 @@ func (q *queue) deliver() {
 	}
 }
 
-func (q *queue) deliverOne(e *entry) {
+// deliverOne tries until it is sent; false: the container has ended, and even then it cannot be.
+func (q *queue) deliverOne(e *entry) bool {
+	last := false
 	for {
 		var err error
 		if !q.connected {
@@ -231,7 +272,11 @@ func (q *queue) deliverOne(e *entry) {
 			q.connected = true
 			if err = q.sender.send(e); err == nil {
 				q.free()
-				return
+				return true
+			}
+			if errors.Is(err, errTooLong) || errors.Is(err, unix.EMSGSIZE) { // however often it is tried
+				fmt.Fprintf(q.out, "a line of %d bytes was dropped: %s\n", len(e.line), oneLine(err))
+				return true
 			}
 			q.connected = false
 		}
@@ -242,7 +287,14 @@ func (q *queue) deliverOne(e *entry) {
 		}
 		q.room.Broadcast() // who waits for room drops from now on
 		q.mu.Unlock()
-		time.Sleep(retryAfter)
+		if last {
+			return false
+		}
+		select {
+		case <-time.After(retryAfter):
+		case <-q.ending:
+			last = true
+		}
 	}
 }
 
@@ -294,6 +346,11 @@ func (s *stream) connect() error {
 func (s *stream) write(b []byte, timeout time.Duration) error {
 	s.conn.SetWriteDeadline(time.Now().Add(timeout))
 	_, err := s.conn.Write(b)
+	if s.network == "udp" && errors.Is(err, unix.ECONNREFUSED) { // that an earlier datagram found nobody; this one was not sent yet
+		if _, err = s.conn.Write(b); errors.Is(err, unix.ECONNREFUSED) {
+			err = nil // nobody waits for answers of UDP
+		}
+	}
 	return err
 }
 

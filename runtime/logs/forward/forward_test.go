@@ -239,3 +239,88 @@ func TestServerThatComesBack(t *testing.T) {
 		}
 	}
 }
+
+// What a receiver needs to put a long line together; ordinals and the form of the values are Docker's.
+func TestPiecesOfALongLine(t *testing.T) {
+	l, conns := listen(t)
+	long := strings.Repeat("x", 20000)
+	forwardAll(t, target("fluentd", "fluentd-address", l.Addr().String(), "tag", "t"), records(long[:16384], "!other\n", long[16384:]+"\n", "short\n"))
+	data, err := io.ReadAll(<-conns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var id string
+	for i, want := range []map[string]string{
+		{"partial_last": "false", "partial_message": "true", "partial_ordinal": "1"}, {"log": "other"},
+		{"partial_last": "true", "partial_message": "true", "partial_ordinal": "2"}, {"log": "short"},
+	} {
+		var m map[string]string
+		m, data = unpackMessage(t, data)
+		if i == 0 {
+			id = m["partial_id"]
+		}
+		for k, v := range want {
+			if m[k] != v {
+				t.Errorf("message %d has %s=%q instead of %q", i, k, m[k], v)
+			}
+		}
+		if whole := want["partial_message"] == ""; whole != (m["partial_id"] == "") || !whole && m["partial_id"] != id {
+			t.Errorf("message %d belongs to %q, the first to %q", i, m["partial_id"], id)
+		}
+	}
+}
+
+// unpackMessage reads [tag, seconds, map of strings], which is all that is sent.
+func unpackMessage(t *testing.T, b []byte) (m map[string]string, rest []byte) {
+	t.Helper()
+	text := func() string {
+		n, head := int(b[0]&31), 1
+		switch b[0] {
+		case 0xd9:
+			n, head = int(b[1]), 2
+		case 0xda:
+			n, head = int(b[1])<<8|int(b[2]), 3
+		}
+		s := string(b[head : head+n])
+		b = b[head+n:]
+		return s
+	}
+	b = b[1:]
+	text()
+	n := int(b[9] & 15)
+	b = b[10:]
+	m = map[string]string{}
+	for range n {
+		k := text()
+		m[k] = text()
+	}
+	return m, b
+}
+
+// UDP asks nobody: without a receiver nothing waits. What no datagram holds must not stop what follows.
+func TestDatagramsThatCannotArrive(t *testing.T) {
+	c, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := "udp://" + c.LocalAddr().String()
+	huge := target("gelf", "gelf-address", addr, "gelf-compression-type", "none")
+	huge.Info.Labels["huge"] = strings.Repeat("x", 200000)
+	if said := forwardAll(t, huge, records("a\n", "b\n")); strings.Count(said, "was dropped") != 2 {
+		t.Errorf("of two messages that are too long was said %q", said)
+	}
+	forwardAll(t, target("gelf", "gelf-address", addr, "gelf-compression-type", "none"), records("\n", "c\n"))
+	if got := packets(t, c, 1)[0]; !bytes.Contains(got, []byte(`"short_message":"c"`)) {
+		t.Errorf("an empty line was sent: %s", got)
+	}
+	c.Close()
+	began := time.Now()
+	for _, driver := range []string{"gelf", "syslog"} {
+		if said := forwardAll(t, target(driver, driver+"-address", addr), records("a\n", "b\n", "c\n")); said != "ok\n" {
+			t.Errorf("%s: %q", driver, said)
+		}
+	}
+	if took := time.Since(began); took > 4*time.Second {
+		t.Errorf("it took %v", took)
+	}
+}

@@ -39,6 +39,9 @@ func newGELF(o *logopts.GELFOptions, info *spec.LogInfo, tag string) *gelf {
 }
 
 func (g *gelf) send(e *entry) error {
+	if len(e.line) == 0 { // the specification demands a message
+		return nil
+	}
 	m := make(map[string]any, len(g.fixed)+3)
 	for k, v := range g.fixed {
 		m[k] = v

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/shoalhq/shoal/lib/errs"
@@ -67,6 +68,9 @@ func (s *syslog) dialLocal(path string) error {
 }
 
 func (s *syslog) send(e *entry) error {
+	if len(e.line) == 0 { // as Docker: an empty message says nothing
+		return nil
+	}
 	severity := severityInfo
 	if e.stderr {
 		severity = severityError
@@ -163,6 +167,11 @@ func (j *journal) send(e *entry) error {
 	field(&j.buf, "SYSLOG_TIMESTAMP", []byte(e.at.UTC().Format(time.RFC3339Nano)))
 	if e.partial {
 		field(&j.buf, "CONTAINER_PARTIAL_MESSAGE", []byte("true"))
+	}
+	if e.piece != nil {
+		field(&j.buf, "CONTAINER_PARTIAL_ID", []byte(e.piece.id))
+		field(&j.buf, "CONTAINER_PARTIAL_ORDINAL", strconv.AppendInt(nil, int64(e.piece.ordinal), 10))
+		field(&j.buf, "CONTAINER_PARTIAL_LAST", strconv.AppendBool(nil, !e.partial))
 	}
 	field(&j.buf, "MESSAGE", e.line)
 	j.buf.Write(j.fixed)
