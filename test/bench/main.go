@@ -111,7 +111,7 @@ var sections = []struct {
 	name string
 	run  func(*report, options, []*engine, string, string) error
 }{
-	{"start", startLatency}, {"runtime", runtimeLatency}, {"parallel", parallelStarts},
+	{"start", startLatency}, {"runtime", runtimeLatency}, {"phases", startPhases}, {"parallel", parallelStarts},
 	{"pull", pullSpeed}, {"build", buildSpeed}, {"images", manyImagesSpeed}, {"logs", logThroughput}, {"netspeed", networkSpeed}, {"netchange", networkChanges}, {"rest", atRest},
 }
 

@@ -21,6 +21,7 @@ type report struct {
 	figures []figure
 	notes   []string
 	rest    []restRow
+	phases  []phaseTable
 }
 
 func (r *report) add(what, target, who string, ds []time.Duration) {
@@ -93,6 +94,7 @@ func (r *report) markdown(engines []*engine, now time.Time) string {
 		}
 		fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", what, target, f.who, f.text, ratio, met)
 	}
+	b.WriteString(phasesOf(r.phases))
 	b.WriteString(restTable(r.rest))
 	if len(r.notes) > 0 {
 		b.WriteString("\nLeft out:\n")

@@ -13,38 +13,23 @@ import (
 // mounts, cgroups, the runtime's own default capabilities and seccomp left out, so that all do the same work. Their state is
 // on a tmpfs, as it is in /run.
 func runtimeLatency(r *report, o options, _ []*engine, dir, bin string) error {
-	bundle := filepath.Join(dir, "bundle")
-	rootfs := filepath.Join(bundle, "rootfs")
-	if err := os.MkdirAll(rootfs, 0o755); err != nil {
-		return err
-	}
-	if out, err := exec.Command("tar", "-C", rootfs, "-xf", filepath.Join(dir, "root.tar")).CombinedOutput(); err != nil {
-		return fmt.Errorf("tar: %v: %s", err, out)
-	}
-	states, err := os.MkdirTemp("/dev/shm", "shoal-bench-")
+	bundle, states, err := benchBundle(dir)
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(states)
 	var names []string
 	var fs []func() error
-	for _, rt := range []struct{ name, path string }{{"shoal-runtime", filepath.Join(bin, "shoal-runtime")}, {"runc", "runc"}, {"crun", "crun"}} {
-		path, err := exec.LookPath(rt.path)
-		if err != nil {
-			continue
-		}
+	for _, rt := range benchRuntimes(bin) {
 		n := 0
 		run := func() error {
 			n++
-			cmd := exec.Command(path, "--root", filepath.Join(states, rt.name), "run", "--bundle", bundle, fmt.Sprintf("bench-%s-%d", rt.name, n))
+			cmd := exec.Command(rt.path, "--root", filepath.Join(states, rt.name), "run", "--bundle", bundle, fmt.Sprintf("bench-%s-%d", rt.name, n))
 			out, err := cmd.CombinedOutput()
 			if err != nil {
 				return fmt.Errorf("%s: %v: %s", rt.name, err, bytes.TrimSpace(out))
 			}
 			return nil
-		}
-		if err := writeBundle(bundle); err != nil {
-			return err
 		}
 		if err := run(); err != nil {
 			r.note("left out of the runtimes: %v", err)
@@ -54,7 +39,7 @@ func runtimeLatency(r *report, o options, _ []*engine, dir, bin string) error {
 	}
 	if bare, err := buildBare(dir); err == nil {
 		names = append(names, "bare system calls")
-		fs = append(fs, func() error { return exec.Command(bare, rootfs, "/bin/true").Run() })
+		fs = append(fs, func() error { return exec.Command(bare, filepath.Join(bundle, "rootfs"), "/bin/true").Run() })
 	} else {
 		r.note("no bare limit: %v", err)
 	}
@@ -66,6 +51,36 @@ func runtimeLatency(r *report, o options, _ []*engine, dir, bin string) error {
 		r.add("OCI runtime `run BUNDLE`, program /bin/true", "≤ 8 ms, ≥ 4× faster than runc", name, got[i])
 	}
 	return nil
+}
+
+type ociRuntime struct{ name, path string }
+
+// benchRuntimes are those that are installed, ours first.
+func benchRuntimes(bin string) []ociRuntime {
+	found := []ociRuntime{{"shoal-runtime", filepath.Join(bin, "shoal-runtime")}}
+	for _, name := range []string{"runc", "crun"} {
+		if path, err := exec.LookPath(name); err == nil {
+			found = append(found, ociRuntime{name, path})
+		}
+	}
+	return found
+}
+
+// benchBundle makes the bundle and a directory for the runtimes' state.
+func benchBundle(dir string) (bundle, states string, err error) {
+	bundle = filepath.Join(dir, "bundle")
+	rootfs := filepath.Join(bundle, "rootfs")
+	if err := os.MkdirAll(rootfs, 0o755); err != nil {
+		return "", "", err
+	}
+	if out, err := exec.Command("tar", "-C", rootfs, "-xf", filepath.Join(dir, "root.tar")).CombinedOutput(); err != nil {
+		return "", "", fmt.Errorf("tar: %v: %s", err, out)
+	}
+	if err := writeBundle(bundle); err != nil {
+		return "", "", err
+	}
+	states, err = os.MkdirTemp("/dev/shm", "shoal-bench-")
+	return bundle, states, err
 }
 
 func writeBundle(bundle string) error {
