@@ -29,7 +29,7 @@ func doctorCommand(a *App) *cobra.Command {
 		if f == "json" {
 			err = doctor.WriteJSON(a.Out, r)
 		} else {
-			err = doctor.WriteText(a.Out, r.Findings)
+			err = doctor.WriteText(a.Out, r)
 		}
 		if err != nil {
 			return err

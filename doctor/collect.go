@@ -31,6 +31,7 @@ func Collect(ctx context.Context, o Options) Facts {
 	f := Facts{Kernel: kernel(), Process: process(), Sysctls: sysctls(), Clock: clockFacts(), MemoryBytes: memory()}
 	f.Cgroups = cgroups()
 	f.Security = security()
+	f.Emulators = emulators("/proc/sys/fs/binfmt_misc")
 	f.Network = network()
 	// What waits for the kernel waits at the same time: taking an overlay down costs 40 ms, namespaces 10.
 	var wait sync.WaitGroup
@@ -235,6 +236,29 @@ func security() Security {
 	_, err = os.Stat("/sys/fs/selinux/enforce")
 	s.SELinux = err == nil
 	return s
+}
+
+// emulators lists QEMU's handlers that are switched on. Where the kernel's directory is not mounted there may be some that
+// cannot be seen; hosts with systemd have it.
+func emulators(dir string) (out []Emulator) {
+	files, _ := filepath.Glob(filepath.Join(dir, "qemu-*"))
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil || !strings.HasPrefix(string(text), "enabled") {
+			continue
+		}
+		e := Emulator{Name: filepath.Base(file)}
+		for line := range strings.Lines(string(text)) {
+			switch key, value, _ := strings.Cut(strings.TrimSpace(line), " "); key {
+			case "interpreter":
+				e.Program = value
+			case "flags:":
+				e.Fixed = strings.Contains(value, "F")
+			}
+		}
+		out = append(out, e)
+	}
+	return out
 }
 
 var fileSystems = map[int64]string{unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs", unix.TMPFS_MAGIC: "tmpfs",

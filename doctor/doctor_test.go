@@ -3,6 +3,8 @@ package doctor
 import (
 	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +85,7 @@ var cases = map[string]struct {
 	"seccomp-actions-missing":  {func(f *Facts) { f.Security.SeccompActions = []string{"log", "kill_process"} }, "user_notif"},
 	"no-mac":                   {func(f *Facts) { f.Security.AppArmor = false }, "AppArmor"},
 	"apparmor-parser-missing":  {func(f *Facts) { f.Security.AppArmorParser = false }, "install the package apparmor"},
+	"emulator-not-fixed":       {func(f *Facts) { f.Emulators = []Emulator{{"qemu-arm", "/q", true}, {"qemu-s390x", "/q", false}} }, "qemu-s390x is"},
 	"nftables-missing":         {func(f *Facts) { f.Network.NFTables = Probe{true, false, "protocol not supported"} }, "protocol not supported"},
 	"link-missing":             {func(f *Facts) { f.Network.Links["veth"] = Probe{true, false, "not supported"} }, "modprobe veth"},
 	"link-kind-missing":        {func(f *Facts) { f.Network.Links["ipvlan"] = Probe{true, false, "not supported"} }, "modprobe ipvlan"},
@@ -163,7 +166,7 @@ func TestWorstComesFirst(t *testing.T) {
 		t.Error("not sorted")
 	}
 	var text, js bytes.Buffer
-	if err := WriteText(&text, got); err != nil || !strings.HasPrefix(text.String(), "error ") {
+	if err := WriteText(&text, Report{Findings: got}); err != nil || !strings.HasPrefix(text.String(), "error ") {
 		t.Error(text.String())
 	}
 	if err := WriteJSON(&js, Report{Findings: got, Facts: f}); err != nil {
@@ -174,7 +177,7 @@ func TestWorstComesFirst(t *testing.T) {
 		t.Error(err)
 	}
 	text.Reset()
-	if _ = WriteText(&text, nil); !strings.Contains(text.String(), "everything") {
+	if _ = WriteText(&text, Report{}); !strings.Contains(text.String(), "everything") {
 		t.Error(text.String())
 	}
 }
@@ -190,4 +193,22 @@ func TestParseRelease(t *testing.T) {
 func FuzzParseRelease(f *testing.F) {
 	f.Add("6.1.0")
 	f.Fuzz(func(_ *testing.T, s string) { parseRelease(s) })
+}
+
+func TestEmulators(t *testing.T) {
+	dir := t.TempDir()
+	for name, text := range map[string]string{"status": "enabled\n", "python3.11": "enabled\ninterpreter /usr/bin/python3.11\nflags: \n", "qemu-arm": "disabled\ninterpreter /x\nflags: F\n",
+		"qemu-aarch64": "enabled\ninterpreter /usr/bin/qemu-aarch64-static\nflags: POF\noffset 0\n", "qemu-s390x": "enabled\ninterpreter /q\nflags: \n"} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := emulators(dir)
+	if want := []Emulator{{"qemu-aarch64", "/usr/bin/qemu-aarch64-static", true}, {"qemu-s390x", "/q", false}}; !slices.Equal(got, want) {
+		t.Errorf("%+v", got)
+	}
+	var text strings.Builder
+	if err := WriteText(&text, Report{Facts: Facts{Emulators: got}}); err != nil || !strings.Contains(text.String(), "emulation: aarch64, s390x.") {
+		t.Error(err, text.String())
+	}
 }

@@ -9,12 +9,20 @@ type Facts struct {
 	Cgroups     Cgroups          `json:"cgroups"`
 	Storage     Storage          `json:"storage"`
 	Security    Security         `json:"security"`
+	Emulators   []Emulator       `json:"emulators"`
 	Network     Network          `json:"network"`
 	Namespaces  map[string]Probe `json:"namespaces"` // "user", "time", ...: can one be made?
 	Sysctls     map[string]int64 `json:"sysctls"`    // those the rules look at, where the kernel has them
 	Clock       Clock            `json:"clock"`
 	MemoryBytes uint64           `json:"memoryBytes"`
 	Engine      *Engine          `json:"engine,omitempty"` // nil: the daemon was not asked
+}
+
+// Emulator is a handler of the kernel (binfmt_misc) that runs programs of another processor.
+type Emulator struct {
+	Name    string `json:"name"` // "qemu-aarch64"
+	Program string `json:"program"`
+	Fixed   bool   `json:"fixed"` // flag F: the program was opened when it was registered, so containers need not have it
 }
 
 // Repair is what the daemon found changed behind its back since it started.

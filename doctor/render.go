@@ -7,9 +7,11 @@ import (
 	"strings"
 )
 
-// WriteText prints findings for people, the worst first; nothing to say is said as well.
-func WriteText(w io.Writer, findings []Finding) error {
+// WriteText prints findings for people, the worst first; nothing to say is said as well. Then what this host has that others
+// have not.
+func WriteText(w io.Writer, r Report) error {
 	var b strings.Builder
+	findings := r.Findings
 	counts := map[Severity]int{}
 	for _, f := range findings {
 		counts[f.Severity]++
@@ -29,6 +31,13 @@ func WriteText(w io.Writer, findings []Finding) error {
 			counts[Error], counts[Warning], counts[Info])
 	default:
 		fmt.Fprintf(&b, "No errors, %d warnings, %d notes: containers run.\n", counts[Warning], counts[Info])
+	}
+	if len(r.Facts.Emulators) > 0 {
+		var names []string
+		for _, e := range r.Facts.Emulators {
+			names = append(names, strings.TrimPrefix(e.Name, "qemu-"))
+		}
+		fmt.Fprintf(&b, "Programs for these processors run by QEMU's emulation: %s.\n", strings.Join(names, ", "))
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -47,14 +47,14 @@ var codes = []string{
 	"kernel-too-old", "kernel-old", "not-root", "capability-missing", "resource-capability-missing", "open-files-low", "no-new-privs",
 	"cgroup-none", "cgroup-read-only", "cgroup-controller-missing", "cgroup-v1", "cgroup-swap-missing",
 	"data-root-read-only", "data-root-noexec", "data-root-nodev", "overlay-missing", "xattr-missing", "disk-full", "disk-low", "inodes-low",
-	"namespace-missing", "user-namespace-missing", "seccomp-missing", "seccomp-actions-missing", "no-mac", "apparmor-parser-missing",
+	"namespace-missing", "user-namespace-missing", "seccomp-missing", "seccomp-actions-missing", "no-mac", "apparmor-parser-missing", "emulator-not-fixed",
 	"nftables-missing", "link-missing", "link-kind-missing", "ip-forward-off", "firewall-drops-forward", "legacy-iptables",
 	"bridge-netfilter-missing", "no-resolver", "no-default-route", "conntrack-low", "pid-max-low", "inotify-low", "clock-wrong",
 	"clock-unsynchronized", "memory-low", "network-repaired", "network-route-clash", "network-endpoint",
 	"engine-exposed", "client-key-exposed", "api-open", "socket-not-served", "daemon-down",
 }
 
-var rules = []func(Facts) []Finding{kernelRules, processRules, cgroupRules, storageRules, diskRules, namespaceRules, securityRules,
+var rules = []func(Facts) []Finding{kernelRules, processRules, cgroupRules, storageRules, diskRules, namespaceRules, securityRules, emulatorRules,
 	linkRules, firewallRules, sysctlRules, otherRules, repairRules, engineRules}
 
 // repairRules tells what the daemon found while it ran. What was repaired works again; it is told since who changes it
@@ -289,6 +289,17 @@ func securityRules(f Facts) []Finding {
 	if s.AppArmor && !s.AppArmorParser {
 		out = append(out, find(Warning, "apparmor-parser-missing", "AppArmor is active, but the program apparmor_parser, which loads profiles, is not there: "+
 			"containers run without a profile", "install the package apparmor and start the daemon again", "the default AppArmor profile"))
+	}
+	return out
+}
+
+// emulatorRules names handlers that find nothing in containers.
+func emulatorRules(f Facts) (out []Finding) {
+	for _, e := range f.Emulators {
+		if !e.Fixed {
+			out = append(out, find(Info, "emulator-not-fixed", "the handler "+e.Name+" is registered without the flag F: the kernel looks for "+e.Program+" in the container's own files",
+				"register it with the flag F, as Debian's packages qemu-user-static and binfmt-support do", "images of another platform that run by emulation"))
+		}
 	}
 	return out
 }

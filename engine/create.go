@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"maps"
 	"os"
@@ -56,6 +57,9 @@ func (e *Engine) create(ctx context.Context, r model.CreateRequest, fill func(up
 	if err != nil {
 		return model.CreateResult{}, err
 	}
+	if r.Platform == "" && !runsOn(img.Platform.Architecture, e.cfg.Host.Arch) {
+		warnings = append(warnings, fmt.Sprintf("The requested image's platform (%s) does not match the detected host platform (linux/%s) and no specific platform was requested", img.Platform, e.cfg.Host.Arch))
+	}
 	var u undo.Stack
 	defer u.Run()
 	if err := e.name(c, r.Name); err != nil {
@@ -74,6 +78,11 @@ func (e *Engine) create(ctx context.Context, r model.CreateRequest, fill func(up
 	u.Release()
 	e.publish(c, "create", nil)
 	return model.CreateResult{ID: c.ID, Warnings: warnings}, nil
+}
+
+// runsOn says whether processors of the host run programs of that architecture by themselves. An image may name none.
+func runsOn(architecture, host string) bool {
+	return architecture == "" || architecture == host || architecture == "386" && host == "amd64" || architecture == "arm" && host == "arm64"
 }
 
 // settle merges the image's values and the daemon's defaults into the spec, checks it and decides what every start does.

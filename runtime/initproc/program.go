@@ -2,6 +2,7 @@ package initproc
 
 import (
 	"bufio"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -127,7 +128,9 @@ func execErr(program string, err error) error {
 	case unix.ENOENT:
 		kind, hint = errs.NotFound, "; the program is there, but the interpreter or dynamic loader it names is not"
 	case unix.ENOEXEC:
-		hint = "; it is no program of this machine's architecture, or a script without a #! line"
+		if hint = foreignProgram(program); hint == "" {
+			hint = "; it is no program of this machine's architecture, or a script without a #! line"
+		}
 	case unix.EACCES:
 		hint = "; it is not executable for the container's user, or lies on a mount with noexec"
 	case unix.E2BIG:
@@ -136,4 +139,50 @@ func execErr(program string, err error) error {
 		kind = errs.Exhausted
 	}
 	return errs.As(kind, fmt.Errorf("exec %s: %w%s", program, err, hint))
+}
+
+// elfMachines are the numbers that an ELF file has for its processor, and QEMU's names of those. The package
+// debug/elf would make every supervisor larger.
+var elfMachines = map[uint16]string{3: "i386", 8: "mips", 20: "ppc", 21: "ppc64", 22: "s390x", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv64", 258: "loongarch64"}
+
+// foreignProgram explains that a program, or the interpreter that a script names, is for another processor; "" when it is not,
+// or cannot be read.
+func foreignProgram(program string) string {
+	head := headOf(program)
+	if line, script := strings.CutPrefix(head, "#!"); script {
+		line, _, _ = strings.Cut(line, "\n")
+		if words := strings.Fields(line); len(words) > 0 {
+			program = words[0]
+			head = headOf(program)
+		}
+	}
+	if len(head) < 20 || !strings.HasPrefix(head, "\x7fELF") {
+		return ""
+	}
+	order := binary.ByteOrder(binary.LittleEndian)
+	if head[5] == 2 {
+		order = binary.BigEndian
+	}
+	name := elfMachines[order.Uint16([]byte(head[18:20]))]
+	var host unix.Utsname
+	if name == "" || unix.Uname(&host) != nil || name == unix.ByteSliceToString(host.Machine[:]) {
+		return ""
+	}
+	if name == "ppc64" && head[5] == 1 {
+		name = "ppc64le"
+	}
+	return fmt.Sprintf("; %s is a program for %s processors, and the kernel of this %s machine has no handler qemu-%s for such: use an image for this machine's platform, "+
+		"or install QEMU's user emulation (Debian: qemu-user-static and binfmt-support)", program, name, unix.ByteSliceToString(host.Machine[:]), name)
+}
+
+// headOf is the beginning of a file, "" when it cannot be read.
+func headOf(file string) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	b := make([]byte, 256)
+	n, _ := f.Read(b)
+	return string(b[:n])
 }
