@@ -48,9 +48,19 @@ type Config struct {
 	InitProgram string
 	// StorageDriver names what keeps the layers, as inspect shows it; nil is overlay2.
 	StorageDriver func(ctx context.Context) string
-	// ShutdownContainers makes Close stop them; otherwise they run on.
-	ShutdownContainers bool
+	// AtClose says what becomes of the containers.
+	AtClose AtClose
 }
+
+// AtClose is what an engine's end means for its containers.
+type AtClose int
+
+// The ends.
+const (
+	RunOn    AtClose = iota // they outlive it
+	StopAll                 // they are stopped, as by a shutdown of the machine
+	StopOnly                // they are stopped, and this engine was opened for nothing else: it starts none
+)
 
 // Ports are the rooms that act for the engine.
 type Ports struct {
@@ -146,7 +156,7 @@ func (e *Engine) Close(ctx context.Context) error {
 		return nil
 	}
 	var err error
-	if e.cfg.ShutdownContainers {
+	if e.cfg.AtClose != RunOn {
 		err = e.stopAll(ctx)
 	}
 	for _, en := range e.index.all() {

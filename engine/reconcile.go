@@ -320,6 +320,9 @@ func (e *Engine) endMissed(en *entry, exit TaskExit) {
 
 // wantedAtStart is the restart policy at the daemon's start.
 func (e *Engine) wantedAtStart(c *model.Container, ranBefore bool, exit *TaskExit) bool {
+	if e.cfg.AtClose == StopOnly {
+		return false
+	}
 	switch c.Spec.Restart.Name {
 	case "always":
 		return !c.State.StartedAt.IsZero() || c.State.UserStopped || ranBefore

@@ -33,6 +33,7 @@ type Links interface {
 type Host interface {
 	Uplink(skip func(link string) bool) (kernel.Uplink, error)
 	EnableForwarding(v6 bool) (enabled bool, err error)
+	DisableForwarding() error // of IPv4
 }
 
 // Filter is the part of the kernel that has our packet filter table. RebuildRules makes it whole; ApplyRules changes it

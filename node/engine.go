@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -19,11 +20,12 @@ import (
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
 	"github.com/shoalhq/shoal/node/config"
+	"github.com/shoalhq/shoal/runtime/cgroup"
 	"github.com/shoalhq/shoal/runtime/spec"
 	"github.com/shoalhq/shoal/task"
 )
 
-func (n *Node) openEngine(ctx context.Context, cfg *config.Config, profile string, idMaps *model.IDMaps) (*engine.Engine, error) {
+func (n *Node) openEngine(ctx context.Context, cfg *config.Config, profile string, idMaps *model.IDMaps, atClose engine.AtClose) (*engine.Engine, error) {
 	hostname, err := os.Hostname()
 	if err != nil {
 		return nil, err
@@ -46,7 +48,7 @@ func (n *Node) openEngine(ctx context.Context, cfg *config.Config, profile strin
 	return engine.Open(ctx, engine.Config{
 		Root: cfg.Daemon.DataRoot, ExecRoot: cfg.Daemon.ExecRoot, Host: host, Hostname: hostname, IDMaps: idMaps,
 		Seccomp: ocispec.SeccompSource{Default: seccomp.GetDefaultProfile, Load: seccomp.LoadProfile}, Log: n.log,
-		InitProgram: runtimePath, ShutdownContainers: cfg.Daemon.StopOnExit, StorageDriver: n.storageDriver,
+		InitProgram: runtimePath, AtClose: atClose, StorageDriver: n.storageDriver,
 	}, engine.Ports{
 		Images: n.images, Networks: engineNetworks{n.networks, dns, n.log}, Volumes: n.volumes,
 		Tasks: tasks{n.tasks, hostname}, RootFS: rootFS{}, Events: n.bus, Labels: selinuxLabels, Devices: n.devices(),
@@ -132,7 +134,18 @@ func taskConfig(cfg *config.Config, runtimePath string) task.Config {
 	if self, err := os.Executable(); err == nil {
 		c.TLSForwarder = []string{self, "log-forward"}
 	}
+	if host, err := cgroup.Detect(); err == nil { // else the first container's start says what is wrong
+		// Beside the containers' parent, since groups within it share its processors with them.
+		c.Group = host.Apart(groupsParent(cfg) + supervisorsSuffix)
+	}
 	return c
+}
+
+const supervisorsSuffix = "-supervisors"
+
+// groupsParent is the group below which containers have theirs.
+func groupsParent(cfg *config.Config) string {
+	return filepath.Join("/", cmp.Or(cfg.Container.Defaults.CgroupParent, cgroup.DefaultParent))
 }
 
 // warnings are what /info says of this host.

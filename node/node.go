@@ -69,7 +69,7 @@ func Run(cfg config.Config, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := n.build(context.Background()); err != nil {
+	if err := n.build(context.Background(), map[bool]engine.AtClose{true: engine.StopAll}[cfg.Daemon.StopOnExit]); err != nil {
 		closeListeners(ls)
 		return err
 	}
@@ -128,7 +128,7 @@ func levelOf(name string) slog.Level {
 }
 
 // build makes every room. The order is that of need: nothing here waits for containers.
-func (n *Node) build(ctx context.Context) error {
+func (n *Node) build(ctx context.Context, atClose engine.AtClose) error {
 	cfg := n.cfg.Load()
 	for _, dir := range []string{cfg.Daemon.DataRoot, cfg.Daemon.ExecRoot} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
@@ -155,7 +155,7 @@ func (n *Node) build(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n.engine, err = n.openEngine(ctx, cfg, profile, idMaps); err != nil {
+	if n.engine, err = n.openEngine(ctx, cfg, profile, idMaps, atClose); err != nil {
 		return err
 	}
 	if n.front.builder, err = n.openBuilder(cfg, runtimePath, profile, idMaps); err != nil {

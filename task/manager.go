@@ -292,7 +292,7 @@ func (m *Manager) execSupervisor(what string, spaces []*os.File) (*os.Process, *
 	if v := os.Getenv(failpoint.EnvName); v != "" {
 		env = append(env, failpoint.EnvName+"="+v)
 	}
-	p, err := os.StartProcess(m.cfg.RuntimePath, []string{"shoal-runtime", "supervise", what}, &os.ProcAttr{
+	p, err := m.startApart([]string{"shoal-runtime", "supervise", what}, &os.ProcAttr{
 		Dir: "/", Env: env, Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
@@ -300,6 +300,36 @@ func (m *Manager) execSupervisor(what string, spaces []*os.File) (*os.Process, *
 		return nil, nil, errs.Wrap(err, "start the supervisor %s: is shoal-runtime installed?", m.cfg.RuntimePath)
 	}
 	return p, ours, nil
+}
+
+// startApart starts the runtime's program in the group of supervisors: whoever manages the daemon's group (systemd that of a
+// service) then finds only the daemon in it, and what it limits, counts and kills there is the daemon alone. Where the
+// kernel refuses the group, they share the daemon's.
+func (m *Manager) startApart(args []string, attr *os.ProcAttr) (*os.Process, error) {
+	if group := m.openGroup(); group >= 0 {
+		defer unix.Close(group)
+		attr.Sys.UseCgroupFD, attr.Sys.CgroupFD = true, group
+		if p, err := os.StartProcess(m.cfg.RuntimePath, args, attr); err == nil {
+			return p, nil
+		}
+		attr.Sys.UseCgroupFD = false
+	}
+	return os.StartProcess(m.cfg.RuntimePath, args, attr)
+}
+
+// openGroup gives -1 when there is no group of supervisors.
+func (m *Manager) openGroup() int {
+	if m.cfg.Group == "" {
+		return -1
+	}
+	fd, err := unix.Open(m.cfg.Group, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if errors.Is(err, unix.ENOENT) && os.MkdirAll(m.cfg.Group, 0o755) == nil {
+		fd, err = unix.Open(m.cfg.Group, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return -1
+	}
+	return fd
 }
 
 // handshake leads the start to "running".

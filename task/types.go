@@ -18,6 +18,8 @@ type Config struct {
 	// Runtimes are the foreign OCI runtimes by name; the name "" is our own and need not be there.
 	Runtimes map[string]spec.RuntimeRef
 	Clock    clock.Clock // nil is the real one
+	// Group is a directory of the cgroup2 hierarchy where supervisors live, made when missing; "": where the daemon does.
+	Group string
 	// TLSForwarder is the command that forwards logs with TLS (runtime/logs/tlsdial.Main); empty: such drivers are refused.
 	TLSForwarder []string
 }

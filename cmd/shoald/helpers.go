@@ -17,6 +17,11 @@ func helper(word string, args []string) {
 			fail(err)
 		}
 		os.Exit(0)
+	case word == "cleanup":
+		if err := node.Cleanup(args, os.Stdout); err != nil {
+			fail(err)
+		}
+		os.Exit(0)
 	case word == "oci":
 		os.Exit(oci.Main(args))
 	case word == "build-client" && len(args) == 1: // by `shoal build`

@@ -186,6 +186,14 @@ func (f *Fake) EnableForwarding(v6 bool) (bool, error) {
 	return !had, f.step("forwarding")
 }
 
+// DisableForwarding notes that the host does not forward IPv4 any more.
+func (f *Fake) DisableForwarding() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.Forward[0] = false
+	return f.step("no forwarding")
+}
+
 // Rules is what was applied.
 func (f *Fake) Rules() (plan.Rules, bool, error) {
 	f.mu.Lock()

@@ -369,6 +369,9 @@ func (k *Real) EnableForwarding(v6 bool) (enabled bool, err error) {
 	return true, setSysctl("net/ipv6/conf/all/forwarding", "1")
 }
 
+// DisableForwarding keeps the host from passing IPv4 packets on.
+func (k *Real) DisableForwarding() error { return setSysctl("net/ipv4/ip_forward", "0") }
+
 // whole repeats a listing that the kernel says was changed by others while it was read. After some tries it is taken as
 // it is: on a host where links come and go all the time that is the best there is.
 func whole[T any](list func() ([]T, error)) ([]T, error) {

@@ -51,7 +51,9 @@ func Parse(args []string, out io.Writer) (Config, Actions, error) {
 	fl := pflag.NewFlagSet("shoald", pflag.ContinueOnError)
 	fl.SetOutput(out)
 	fl.Usage = func() {
-		fmt.Fprintf(out, "Usage: shoald [OPTIONS]\n\nThe daemon of Shoal, a container engine.\n\nOptions:\n%s", fl.FlagUsages())
+		fmt.Fprintf(out, "Usage: shoald [OPTIONS]\n\nThe daemon of Shoal, a container engine.\n\n"+
+			"shoald cleanup [OPTIONS] stops the containers of a daemon that has ended and removes what it left for the next one: "+
+			"bridges, rules, mounts, control groups. The data stays.\n\nOptions:\n%s", fl.FlagUsages())
 	}
 	for i := range options {
 		if o := &options[i]; o.flag != "" {

@@ -43,6 +43,12 @@ func TestParseHost(t *testing.T) {
 	if h.find("cpuacct") != 0 || h.find("io") != -1 || !h.Has("memory") || h.Has("rdma") {
 		t.Error("controllers are found wrong")
 	}
+	if got := h.Apart("/shoal-supervisors"); got != "/sys/fs/cgroup/uni fied/shoal-supervisors" {
+		t.Errorf("apart: %s", got)
+	}
+	if h, err := parseHost([]byte(hybridMounts), []byte("2:cpu,cpuacct:/x\n0::/\n")); err != nil || h.Apart("/shoal-supervisors") != "" {
+		t.Error("apart of the root, which nobody manages")
+	}
 	if _, err := parseHost([]byte("23 1 0:28 / / rw - ext4 x rw\n"), nil); !errs.Is(err, errs.Unsupported) {
 		t.Error(err)
 	}

@@ -202,6 +202,16 @@ func (x *Hierarchy) OwnDir() string {
 	return filepath.Join(x.Mount, rel)
 }
 
+// Apart is the directory, which need not exist, of the group of that name in the cgroup2 hierarchy, for processes that are
+// not to share the group which this process was put into. It is "" where nobody put it into any, and without cgroup2.
+func (h *Host) Apart(group string) string {
+	i := h.unified()
+	if i < 0 || h.Hierarchies[i].Own == "/" || h.Hierarchies[i].Own == "" {
+		return ""
+	}
+	return h.Hierarchies[i].dir(group)
+}
+
 // label names the hierarchy in messages.
 func (x *Hierarchy) label() string {
 	if x.Unified {

@@ -42,6 +42,7 @@ func MainWith(args []string, pick func(*spec.SupervisorConfig) (Runner, error)) 
 			return complain(err)
 		}
 		quiet()
+		_ = os.WriteFile("/proc/self/comm", []byte("shoal-runtime"), 0) // executed as /proc/self/exe: ps, top and systemd would say "exe"
 		return resume(fd, pick)
 	case len(args) == 1 && args[0] != "" && args[0][0] == '/':
 		return supervise(args[0], pick)

@@ -43,6 +43,55 @@ func TestShutdownContainers(t *testing.T) {
 	want(t, "state", w.Must(w.Docker("inspect", "-f", "{{.State.Status}}", "stops")), "exited")
 }
 
+// The removal of the package leaves nothing on the host but the data, and a daemon that comes again runs what ran.
+func TestCleanup(t *testing.T) {
+	w := world.New(t)
+	refused := w.Run(world.Bin(t, "shoald"), "cleanup", "--data-root", w.Dir+"/data", "--exec-root", w.Dir+"/exec", "--pidfile", w.Dir+"/pid", "--config-file", "/dev/null")
+	if refused.Code == 0 {
+		t.Fatal("cleaned up behind a daemon's back")
+	}
+	wantIn(t, "refusal", refused.Err, "a daemon runs already", "stop it")
+	w.StopDaemon()
+	w.InNet(func() { os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0) }) // as it is where nobody switched it on
+	w.StartDaemon()
+	w.Must(w.Docker("network", "create", "own"))
+	w.Must(w.Docker("volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "vol"))
+	w.Must(w.Docker("run", "-d", "--name", "always", "--restart", "always", "--network", "own", "-p", "127.0.0.1:8081:80", "-v", "vol:/v", "whoami"))
+	w.Must(w.Docker("run", "-d", "--name", "stopped", "--restart", "unless-stopped", "toolbox", "sleep", "1000"))
+	w.Must(w.Docker("stop", "-t", "0", "stopped"))
+	w.Must(w.Docker("run", "-d", "--name", "told", "--stop-signal", "QUIT", "whoami")) // a Go program ends with 2 then
+	w.Must(w.Docker("run", "-d", "--rm", "--name", "once", "toolbox", "sleep", "1000"))
+	if said, err := w.Cleanup(); err != nil || said != "" {
+		t.Fatalf("cleanup: %v: %s", err, said)
+	}
+	for _, l := range w.Leftovers() {
+		t.Errorf("left: %s", l)
+	}
+	if _, err := os.Stat(w.Dir + "/exec"); !os.IsNotExist(err) {
+		t.Errorf("the exec root is left: %v", err)
+	}
+	if c := w.Count(); c.Links != 1 || c.Cgroups != 0 || c.Mounts != 0 {
+		t.Errorf("left: %+v; of links, the loopback is right", c)
+	}
+	w.InNet(func() {
+		forwards, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+		if string(forwards) != "0\n" {
+			t.Errorf("IPv4 forwarding is left on: %q, %v", forwards, err)
+		}
+		rules, err := exec.Command("nft", "list", "ruleset").CombinedOutput()
+		if err == nil && len(rules) > 0 {
+			t.Errorf("the packet filter has %s", rules)
+		}
+	})
+	w.StartDaemon()
+	eventually(t, "what ran runs again", func() bool {
+		return w.Docker("inspect", "-f", "{{.State.Status}}", "always").Out == "running\n"
+	})
+	want(t, "what was stopped", w.Must(w.Docker("inspect", "-f", "{{.State.Status}}", "stopped")), "exited")
+	want(t, "how it ended", w.Must(w.Docker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "told")), "exited 2")
+	eventually(t, "what was to be removed is", func() bool { return w.Docker("inspect", "once").Code != 0 })
+}
+
 func TestSecondDaemonIsRefused(t *testing.T) {
 	w := world.New(t)
 	r := w.Run(world.Bin(t, "shoald"), "--data-root", w.Dir+"/data", "--exec-root", w.Dir+"/exec2", "--pidfile", w.Dir+"/pid2",

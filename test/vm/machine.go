@@ -5,6 +5,7 @@ package vm
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/shoalhq/shoal/test/vm/plan"
 )
+
+var processors = flag.Int("cpus", 2, "processors of the machine")
 
 // Disk is a file of the host that the guest has as a disk.
 type Disk struct {
@@ -33,7 +36,6 @@ type Config struct {
 	Disks  []Disk
 	Init   string
 	Steps  []plan.Step
-	CPUs   int
 	Memory int // MiB
 }
 
@@ -52,7 +54,7 @@ func Boot(t testing.TB, c Config) *Machine {
 	m := &Machine{console: filepath.Join(workDir(t), c.Name+".console"), ended: make(chan struct{})}
 	p := plan.Plan{Root: "/dev/vda", Init: c.Init, Steps: c.Steps}
 	args := []string{"-M", "q35", "-nodefaults", "-display", "none", "-no-reboot", "-nic", "none",
-		"-smp", strconv.Itoa(c.CPUs), "-m", strconv.Itoa(c.Memory),
+		"-smp", strconv.Itoa(*processors), "-m", strconv.Itoa(c.Memory),
 		"-kernel", kernelImage(t), "-initrd", dir + "/initrd",
 		"-append", "console=ttyS0 panic=-1 quiet mitigations=off random.trust_cpu=on tsc=reliable no_timer_check",
 		"-serial", "file:" + m.console,

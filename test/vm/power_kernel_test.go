@@ -65,7 +65,7 @@ func powerRound(t *testing.T, root string, disk Disk, round int, told map[string
 	}
 	last := round == *cuts
 	env := []string{"BIN=" + filepath.Join(repository(), "bin"), "TOLD=" + list.String(), fmt.Sprint("ROUND=", round), fmt.Sprint("LAST=", last)}
-	m := Boot(t, Config{Name: fmt.Sprint("power-", round), Root: root, Disks: []Disk{disk}, CPUs: 2, Memory: 1536,
+	m := Boot(t, Config{Name: fmt.Sprint("power-", round), Root: root, Disks: []Disk{disk}, Memory: 1536,
 		Steps: []plan.Step{{Name: "power", Dir: "/", Seconds: 3000, Args: []string{"/bin/sh", "-c", powerWork}, Env: env}}})
 	defer m.Kill()
 	defer time.AfterFunc(40*time.Minute, m.Kill).Stop()

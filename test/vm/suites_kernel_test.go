@@ -86,7 +86,7 @@ func TestSuites(t *testing.T) {
 			}
 			options := map[string]string{"ext4": "prjquota", "xfs": "prjquota"}[kind]
 			m := Boot(t, Config{Name: kind, Root: root, Disks: []Disk{{File: data, Type: kind, Options: options, At: "/data"}},
-				Steps: steps(suites), CPUs: 2, Memory: 3072})
+				Steps: steps(suites), Memory: 3072})
 			report(t, m, filepath.Join(workDir(t), kind+".log"))
 		})
 	}

@@ -183,6 +183,20 @@ func (w *World) KillDaemon() { w.signal(syscall.SIGKILL) }
 // StopDaemon ends the daemon as systemd would.
 func (w *World) StopDaemon() { w.signal(syscall.SIGTERM) }
 
+// Cleanup ends the daemon and takes away what it leaves for the next one, as the removal of the package does.
+func (w *World) Cleanup() (said string, err error) {
+	w.T.Helper()
+	w.StopDaemon()
+	cmd := exec.Command(Bin(w.T, "shoald"), append([]string{"cleanup"}, w.flags...)...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	w.InNet(func() { err = cmd.Start() })
+	if err == nil {
+		err = cmd.Wait()
+	}
+	return out.String(), err
+}
+
 func (w *World) signal(sig syscall.Signal) {
 	w.T.Helper()
 	w.daemon.Process.Signal(sig)
@@ -284,6 +298,7 @@ func (w *World) close() {
 	close(w.inNet)
 	for _, root := range cgroupRoots() {
 		os.Remove(filepath.Join(root, w.cgroup))
+		os.Remove(filepath.Join(root, w.cgroup+"-supervisors"))
 	}
 	if err := os.RemoveAll(w.Dir); err != nil {
 		w.T.Errorf("remove the world's directory: %v", err)
