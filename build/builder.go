@@ -26,7 +26,6 @@ import (
 	"github.com/moby/buildkit/cmd/buildkitd/config"
 	"github.com/moby/buildkit/control"
 	"github.com/moby/buildkit/frontend"
-	dockerfile "github.com/moby/buildkit/frontend/dockerfile/builder"
 	"github.com/moby/buildkit/frontend/gateway"
 	"github.com/moby/buildkit/frontend/gateway/forwarder"
 	"github.com/moby/buildkit/session"
@@ -42,6 +41,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	bolt "go.etcd.io/bbolt"
 	"google.golang.org/grpc"
+	"tags.cncf.io/container-device-interface/pkg/cdi"
 
 	"github.com/shoalhq/shoal/image/store"
 	"github.com/shoalhq/shoal/lib/errs"
@@ -59,7 +59,8 @@ type Config struct {
 	Resolve      func(ctx context.Context, ref, platform string) (model.Image, error) // finds an image here, built-in ones too
 	Networks     Networks
 	Hosts        docker.RegistryHosts
-	Policy       func() Policy // asked at each build
+	Devices      func() (*cdi.Cache, error) // reads the devices described on this machine; with an error, those that could be read
+	Policy       func() Policy              // asked at each build
 	Confine      Confinement
 	Log          *slog.Logger
 }
@@ -188,7 +189,7 @@ func (b *Builder) open(ctx context.Context) (*engine, error) {
 		return nil, err
 	}
 	workers := &worker.Controller{}
-	if err := workers.Add(&ourWorker{Worker: w, store: cfg.Images, parts: parts}); err != nil {
+	if err := workers.Add(&ourWorker{Worker: w, store: cfg.Images, parts: parts, devices: exec.devices}); err != nil {
 		return nil, err
 	}
 	ctl, err := b.openControl(ctx, w, workers, sessions)
@@ -265,7 +266,8 @@ func (b *Builder) openControl(ctx context.Context, w *base.Worker, workers *work
 		cacheDB.Close()
 		return nil, err
 	}
-	syntax, err := gateway.NewGatewayFrontend(workers.Infos(), nil)
+	builtin := forwarder.NewGatewayForwarder(workers.Infos(), buildDockerfile)
+	image, err := gateway.NewGatewayFrontend(workers.Infos(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -280,8 +282,8 @@ func (b *Builder) openControl(ctx context.Context, w *base.Worker, workers *work
 	c, err := control.NewController(control.Opt{
 		SessionManager: sessions, WorkerController: workers,
 		Frontends: map[string]frontend.Frontend{
-			"dockerfile.v0": forwarder.NewGatewayForwarder(workers.Infos(), dockerfile.Build),
-			"gateway.v0":    syntax,
+			"dockerfile.v0": builtin,
+			"gateway.v0":    syntaxFrontend{image: image, builtin: builtin},
 		},
 		CacheManager: solver.NewCacheManager(ctx, "local", cacheDB, worker.NewCacheResultStorage(workers)),
 		ResolveCacheExporterFuncs: map[string]remotecache.ResolveCacheExporterFunc{

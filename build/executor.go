@@ -21,6 +21,7 @@ import (
 	resources "github.com/moby/buildkit/executor/resources/types"
 	gatewayapi "github.com/moby/buildkit/frontend/gateway/pb"
 	"github.com/moby/buildkit/identity"
+	"github.com/moby/buildkit/solver/llbsolver/cdidevices"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/sys/user"
 	"github.com/opencontainers/runtime-spec/specs-go"
@@ -253,7 +254,7 @@ func (e *executor) spec(ctx context.Context, s *step, mounts []buildexec.Mount, 
 	}
 	dir := e.dir(s.id)
 	spec, cleanup, err := oci.GenerateSpec(ctx, meta, mounts, s.id, filepath.Join(dir, "resolv.conf"), filepath.Join(dir, "hosts"), stepNetwork{ns},
-		"", oci.ProcessSandbox, nil, e.cfg.Confine.AppArmor, false, "", nil, opts...)
+		"", oci.ProcessSandbox, nil, e.cfg.Confine.AppArmor, false, "", e.devices(), opts...)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -261,6 +262,15 @@ func (e *executor) spec(ctx context.Context, s *step, mounts []buildexec.Mount, 
 	spec.Linux.CgroupsPath = e.cgroup(s.id, meta.CgroupParent)
 	spec.Process.Terminal = meta.Tty
 	return spec, cleanup, nil
+}
+
+// devices reads the descriptions of devices as they are now.
+func (e *executor) devices() *cdidevices.Manager {
+	cache, err := e.cfg.Devices()
+	if err != nil {
+		e.cfg.Log.Warn("some descriptions of devices cannot be read", "reason", err)
+	}
+	return cdidevices.NewManager(cache, nil)
 }
 
 // cgroup is beside those of containers.

@@ -19,6 +19,7 @@ import (
 	"github.com/moby/buildkit/frontend"
 	"github.com/moby/buildkit/session"
 	"github.com/moby/buildkit/solver"
+	"github.com/moby/buildkit/solver/llbsolver/cdidevices"
 	"github.com/moby/buildkit/solver/pb"
 	"github.com/moby/buildkit/util/disk"
 	"github.com/moby/buildkit/worker"
@@ -36,7 +37,12 @@ type ourWorker struct {
 	*base.Worker
 	store *store.Store
 	parts store.Parts
+
+	devices func() *cdidevices.Manager
 }
+
+// CDIManager is asked whenever steps are looked at. Without one BuildKit breaks down at a step that wants a device.
+func (w *ourWorker) CDIManager() *cdidevices.Manager { return w.devices() }
 
 // Exporter knows "moby" as a name of "image": that is what clients of Docker's own daemon ask for.
 func (w *ourWorker) Exporter(name string, sm *session.Manager) (exporter.Exporter, error) {

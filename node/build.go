@@ -18,12 +18,13 @@ func (n *Node) openBuilder(cfg *config.Config, runtimePath, profile string, ids 
 	if cfg.Container.Defaults.SELinux {
 		confined = labels{}
 	}
+	described := &devices{dirs: func() []string { return cdiSpecDirs(n.cfg.Load()) }}
 	return build.New(build.Config{
 		Confine: build.Confinement{AppArmor: profile, Labels: confined, IDMaps: ids},
 		Root:    filepath.Join(cfg.Daemon.DataRoot, "build"), ExecRoot: filepath.Join(cfg.Daemon.ExecRoot, "build"), Runtime: runtimePath,
 		CgroupParent: cfg.Container.Defaults.CgroupParent, Images: n.images.Store, Resolve: n.images.Resolve,
 		Networks: buildNetworks{engineNetworks{n.networks, func() config.DNS { return n.cfg.Load().Network.DNS }, n.log}, cfg.Network.Bridge == "none", cfg.Network.HostGatewayIPs, ids},
-		Hosts:    n.registryClient().Hosts, Log: n.log,
+		Hosts:    n.registryClient().Hosts, Log: n.log, Devices: described.read,
 		Policy: func() build.Policy { return buildPolicy(n.cfg.Load().Builder) },
 	})
 }
@@ -32,6 +33,9 @@ func buildPolicy(c config.Builder) build.Policy {
 	p := build.Policy{KeepAll: c.KeepAll, Keep: c.Keep, Rules: c.Rules, HistoryAge: c.HistoryAge, HistoryCount: c.HistoryCount}
 	if !c.NoHostNetwork {
 		p.Entitlements = append(p.Entitlements, "network.host")
+	}
+	if !c.NoDevices {
+		p.Entitlements = append(p.Entitlements, "device")
 	}
 	if c.Insecure {
 		p.Entitlements = append(p.Entitlements, "security.insecure")

@@ -39,8 +39,11 @@ func Main(request string) int {
 	if err == nil {
 		err = build(ctx, &r)
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		return 0
+	case errors.Is(err, errFound):
+		return 1
 	}
 	if ctx.Err() != nil {
 		fmt.Fprintln(os.Stderr, "The build was cancelled")
@@ -78,6 +81,13 @@ func build(ctx context.Context, r *buildflags.Request) error {
 	}
 	if err := hostGateway(ctx, bk, opt.FrontendAttrs); err != nil {
 		return err
+	}
+	method, asJSON, err := callOf(r.Output)
+	if err != nil {
+		return err
+	}
+	if method != "" {
+		return call(ctx, bk, opt, method, asJSON, r.Output.Progress)
 	}
 	resp, err := solve(ctx, bk, opt, r.Output)
 	if err != nil {
@@ -119,30 +129,35 @@ func solve(ctx context.Context, bk *bkclient.Client, opt *bkclient.SolveOpt, out
 	if out.Quiet {
 		mode = progressui.QuietMode
 	}
-	display, err := progressui.NewDisplay(os.Stderr, mode)
-	if err != nil {
-		return nil, errs.New(errs.Invalid, "--progress %s: %w", out.Progress, err)
-	}
-	status := make(chan *bkclient.SolveStatus)
 	var resp *bkclient.SolveResponse
-	var warnings []bkclient.VertexWarning
-	group, gctx := errgroup.WithContext(ctx)
-	group.Go(func() (err error) {
-		resp, err = bk.Solve(gctx, nil, *opt, status)
+	warnings, err := show(ctx, mode, func(ctx context.Context, status chan *bkclient.SolveStatus) (err error) {
+		resp, err = bk.Solve(ctx, nil, *opt, status)
 		return err
 	})
-	group.Go(func() (err error) {
-		// Its own context: the end of the build is shown also when the build failed.
-		warnings, err = display.UpdateFrom(context.WithoutCancel(ctx), status)
-		return err
-	})
-	if err := group.Wait(); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	if !out.Quiet && mode != progressui.RawJSONMode {
 		tellWarnings(os.Stderr, warnings)
 	}
 	return resp.ExporterResponse, nil
+}
+
+// show runs what reports its progress to a channel, which it closes, and displays that.
+func show(ctx context.Context, mode progressui.DisplayMode, run func(context.Context, chan *bkclient.SolveStatus) error) (warnings []bkclient.VertexWarning, err error) {
+	display, err := progressui.NewDisplay(os.Stderr, mode)
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "--progress %s: %w", mode, err)
+	}
+	status := make(chan *bkclient.SolveStatus)
+	group, gctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return run(gctx, status) })
+	group.Go(func() (err error) {
+		// Its own context: the end of the build is shown also when the build failed.
+		warnings, err = display.UpdateFrom(context.WithoutCancel(ctx), status)
+		return err
+	})
+	return warnings, group.Wait()
 }
 
 // tellWarnings lists what the Dockerfile's checks found.

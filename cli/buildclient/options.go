@@ -12,6 +12,7 @@ import (
 
 	"github.com/containerd/containerd/v2/core/content"
 	contentlocal "github.com/containerd/containerd/v2/plugins/content/local"
+	"github.com/distribution/reference"
 	dockerconfig "github.com/docker/cli/cli/config"
 	"github.com/docker/go-units"
 	bkclient "github.com/moby/buildkit/client"
@@ -427,6 +428,11 @@ func (p *plan) outputs(r *buildflags.Request) error {
 			return err
 		}
 		list = append(list, full)
+	}
+	for _, tag := range r.Source.Tags { // BuildKit's client notices the engine's refusal five seconds later
+		if _, err := reference.ParseNormalizedNamed(tag); err != nil {
+			return errs.New(errs.Invalid, "-t %s: %w; want NAME[:TAG], in lower case", tag, err)
+		}
 	}
 	names := strings.Join(r.Source.Tags, ",")
 	if out.Push && names == "" {

@@ -65,6 +65,8 @@ type Output struct {
 	MetadataFile string
 	Provenance   string
 	SBOM         string
+	Call         string // what to ask the front end for: "build", "check", "outline", "targets"
+	Check        bool
 }
 
 // Limits hold for each step.
@@ -92,6 +94,8 @@ func (r *Request) Bind(f *pflag.FlagSet) {
 	f.StringArrayVar(&s.Contexts, "build-context", nil, "Additional build contexts (e.g., name=path)")
 	f.StringArrayVar(&o.CacheFrom, "cache-from", nil, `External cache sources (e.g., "user/app:cache", "type=local,src=path/to/dir")`)
 	f.StringArrayVar(&o.CacheTo, "cache-to", nil, `Cache export destinations (e.g., "user/app:cache", "type=local,dest=path/to/dir")`)
+	f.StringVar(&out.Call, "call", "build", `Set method for evaluating build ("check", "outline", "targets"; ",format=json" for the answer as it is)`)
+	f.BoolVar(&out.Check, "check", false, `Shorthand for "--call=check"`)
 	f.StringVar(&l.CgroupParent, "cgroup-parent", "", "Set the parent cgroup for the RUN instructions during build")
 	f.Int64Var(&l.CPUPeriod, "cpu-period", 0, "Limit the CPU CFS (Completely Fair Scheduler) period")
 	f.Int64Var(&l.CPUQuota, "cpu-quota", 0, "Limit the CPU CFS (Completely Fair Scheduler) quota")

@@ -21,6 +21,7 @@ type Builder struct {
 	HistoryCount  int64                     // how many are; zero chooses
 	NoHostNetwork bool                      // steps never get the host's network
 	Insecure      bool                      // steps may ask for all rights
+	NoDevices     bool                      // steps never get devices
 }
 
 // builderFile is the key "builder" of daemon.json, with Docker's former names for sizes.
@@ -35,7 +36,8 @@ type builderFile struct {
 	}
 	Entitlements struct {
 		NetworkHost      *bool `json:"network-host"`
-		SecurityInsecure bool  `json:"security-insecure"`
+		Device           *bool
+		SecurityInsecure bool `json:"security-insecure"`
 	}
 	History struct {
 		MaxAge     string
@@ -57,7 +59,7 @@ func setBuilder(c *Config, v string) error {
 		return err
 	}
 	b := Builder{KeepAll: f.GC.Enabled != nil && !*f.GC.Enabled, HistoryCount: f.History.MaxEntries, Insecure: f.Entitlements.SecurityInsecure,
-		NoHostNetwork: f.Entitlements.NetworkHost != nil && !*f.Entitlements.NetworkHost}
+		NoHostNetwork: f.Entitlements.NetworkHost != nil && !*f.Entitlements.NetworkHost, NoDevices: f.Entitlements.Device != nil && !*f.Entitlements.Device}
 	var err error
 	if b.Keep, err = limits(f.GC.DefaultKeepStorage, f.GC.DefaultReservedSpace, f.GC.DefaultMaxUsedSpace, f.GC.DefaultMinFreeSpace); err != nil {
 		return err

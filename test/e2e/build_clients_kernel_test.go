@@ -203,8 +203,38 @@ func (c *client) outputs() {
 	if out := c.full("--progress", "rawjson"); !strings.Contains(out, `{"vertexes":[{"digest":"sha256:`) {
 		t.Errorf("--progress rawjson: %s", out)
 	}
-	if code, out := c.run(append(append([]string{}, c.args...), "--attest", "type=sbom", filepath.Join(dir, "context"))...); code == 0 || !strings.Contains(out, "scanner") {
+	if code, out := c.run(append(append([]string{}, c.args...), "--attest", "type=sbom", filepath.Join(dir, "context"))...); code == 0 || !strings.Contains(out, "name another by --attest type=sbom,generator=IMAGE") {
 		t.Errorf("a bill of materials without its scanner: %d %s", code, out)
+	}
+	c.scanned()
+}
+
+const scanner = `FROM toolbox
+COPY <<'EOF' /scan
+printf '{"_type":"https://in-toto.io/Statement/v0.1","predicateType":"https://spdx.dev/Document","predicate":{"name":"%s","found":"%s"}}' \
+    "$BUILDKIT_SCAN_IMAGE_NAME" "$(cat $BUILDKIT_SCAN_SOURCE/g)" > $BUILDKIT_SCAN_DESTINATION/one.spdx.json
+EOF
+ENTRYPOINT ["sh", "-e", "/scan"]
+`
+
+// scanned: a bill of materials by a scanner that is here, and by one that must be pulled.
+func (c *client) scanned() {
+	t, w := c.t, c.w
+	there := "127.0.0.1:5000/" + c.name + "/scanner:1"
+	c.build("-t", "scanner", "-f", write(t, t.TempDir(), map[string]string{"Dockerfile": scanner})+"/Dockerfile")
+	for generator, ref := range map[string]string{"scanner": "127.0.0.1:5000/" + c.name + "/billed:1", there: "127.0.0.1:5000/" + c.name + "/billed:2"} {
+		if generator == there {
+			w.Must(w.Docker("tag", "scanner", there))
+			w.Must(w.Docker("push", "-q", there))
+			w.Must(w.Docker("rmi", there))
+		}
+		file := c.dir + "/billed.tar"
+		c.full("--attest", "type=sbom,generator="+generator, "-o", "type=oci,dest="+file)
+		if out, err := exec.Command("tar", "-xOf", file).Output(); err != nil || !strings.Contains(string(out), `"found":"more"`) || !strings.Contains(string(out), "https://spdx.dev/Document") {
+			t.Errorf("%s: no bill of materials in the archive: %v", generator, err)
+		}
+		c.full("--attest", "type=sbom,generator="+generator, "--push", "-t", ref)
+		c.says(ref, clientsWant) // the attestation is no platform to run
 	}
 }
 
