@@ -12,7 +12,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -337,9 +336,4 @@ func manyImagesSpeed(r *report, o options, _ []*engine, _, bin string) error {
 	r.add("`images`"+with, "≤ 50 ms", "shoal", sorted(warm))
 	r.add("first `images` after a start"+with, "", "shoal", sorted(first))
 	return nil
-}
-
-func sorted(ds []time.Duration) []time.Duration {
-	slices.Sort(ds)
-	return ds
 }

@@ -24,10 +24,15 @@ func timed(n int, fs []func() error) ([][]time.Duration, error) {
 			}
 		}
 	}
-	for _, ds := range got {
-		slices.Sort(ds)
+	for i := range got {
+		sorted(got[i])
 	}
 	return got, nil
+}
+
+func sorted(ds []time.Duration) []time.Duration {
+	slices.Sort(ds)
+	return ds
 }
 
 func median(ds []time.Duration) time.Duration {

@@ -228,6 +228,12 @@ func networkChanges(r *report, o options, engines []*engine, _, _ string) error 
 	for i, e := range used {
 		r.add("`network connect` and `disconnect` of a running container", "", e.name, got[i])
 	}
+	if err := attaches(r, o, used, ""); err != nil {
+		return err
+	}
+	if err := attachesAmongPorts(r, o, used); err != nil {
+		return err
+	}
 	for _, e := range used {
 		if err := names(r, e); err != nil {
 			r.note("%s, name server: %v", e.name, err)
