@@ -79,19 +79,6 @@ func directRefused(d plan.Direct, err error) error {
 	return err
 }
 
-// RemoveInside removes a link inside a namespace; one that is not there is no error.
-func (k *Real) RemoveInside(ns *os.File, name string) error {
-	return In(ns, func() error {
-		c, err := dialRTNL()
-		if err != nil {
-			return err
-		}
-		defer c.close()
-		return c.do(request{what: "remove link " + name, typ: unix.RTM_DELLINK, tolerate: unix.ENODEV,
-			body: linkBody(0, 0, 0).str(unix.IFLA_IFNAME, name).b})
-	})
-}
-
 // HasInside says whether a namespace has an interface.
 func (k *Real) HasInside(ns *os.File, name string) (has bool, err error) {
 	err = In(ns, func() error {

@@ -249,21 +249,6 @@ func (k *Real) bridgeAddresses(link netlink.Link, b plan.Bridge, foreign bool) (
 	return changed, nil
 }
 
-// RemoveLink removes a link of the host; one that is not there is no error. It takes the kernel some milliseconds.
-func (k *Real) RemoveLink(name string) error {
-	k.mu.Lock()
-	delete(k.bridgeIx, name)
-	k.mu.Unlock()
-	k.sysctls.forget(name)
-	c, err := dialRTNL() // not the shared socket: others need not wait
-	if err != nil {
-		return err
-	}
-	defer c.close()
-	return c.do(request{what: "remove link " + name, typ: unix.RTM_DELLINK, tolerate: unix.ENODEV,
-		body: linkBody(0, 0, 0).str(unix.IFLA_IFNAME, name).b})
-}
-
 // Rules gives the content of our packet filter table, and whether its program is whole.
 func (k *Real) Rules() (plan.Rules, bool, error) { return k.nft.read() }
 

@@ -68,16 +68,7 @@ func (c *rtnl) do(reqs ...request) error {
 	msg := make([]byte, 0, 1024)
 	for _, r := range reqs {
 		c.seq++
-		start := len(msg)
-		msg = native.AppendUint32(msg, uint32(unix.SizeofNlMsghdr+len(r.body)))
-		msg = native.AppendUint16(msg, r.typ)
-		msg = native.AppendUint16(msg, r.flags|unix.NLM_F_REQUEST|unix.NLM_F_ACK)
-		msg = native.AppendUint32(msg, c.seq)
-		msg = native.AppendUint32(msg, 0)
-		msg = append(msg, r.body...)
-		for (len(msg)-start)%4 != 0 {
-			msg = append(msg, 0)
-		}
+		msg = r.append(msg, c.seq)
 	}
 	if err := unix.Sendto(c.fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
 		return fmt.Errorf("%s: send to the kernel: %w", reqs[0].what, err)
@@ -91,23 +82,71 @@ func (c *rtnl) do(reqs ...request) error {
 		if err != nil {
 			return fmt.Errorf("%s: answer of the kernel: %w", reqs[0].what, err)
 		}
-		for b := c.buf[:n]; len(b) >= unix.SizeofNlMsghdr; {
-			size := native.Uint32(b)
-			if size < unix.SizeofNlMsghdr || int(size) > len(b) {
+		for b := c.buf[:n]; ; {
+			m, rest, ok := nextMessage(b)
+			if !ok {
 				break
 			}
-			typ, flags, seq := native.Uint16(b[4:]), native.Uint16(b[6:]), native.Uint32(b[8:])
-			if i := int(seq - first); typ == unix.NLMSG_ERROR && i >= 0 && i < len(reqs) && size >= 20 {
-				left--
-				errno := unix.Errno(-int32(native.Uint32(b[16:])))
-				if errno != 0 && errno != reqs[i].tolerate && failed == nil {
-					failed = &kernelError{reqs[i].what, errno, extAck(b[:size], flags)}
-				}
+			b = rest
+			i := int(m.seq - first)
+			errno, text, is := m.answer()
+			if !is || i < 0 || i >= len(reqs) {
+				continue
 			}
-			b = b[min(len(b), int(size+3)&^3):]
+			left--
+			if errno != 0 && errno != reqs[i].tolerate && failed == nil {
+				failed = &kernelError{reqs[i].what, errno, text}
+			}
 		}
 	}
 	return failed
+}
+
+// append appends the message to msg.
+func (r request) append(msg []byte, seq uint32) []byte {
+	start := len(msg)
+	msg = native.AppendUint32(msg, uint32(unix.SizeofNlMsghdr+len(r.body)))
+	msg = native.AppendUint16(msg, r.typ)
+	msg = native.AppendUint16(msg, r.flags|unix.NLM_F_REQUEST|unix.NLM_F_ACK)
+	msg = native.AppendUint32(msg, seq)
+	msg = native.AppendUint32(msg, 0)
+	msg = append(msg, r.body...)
+	for (len(msg)-start)%4 != 0 {
+		msg = append(msg, 0)
+	}
+	return msg
+}
+
+// message is one from the kernel.
+type message struct {
+	typ, flags uint16
+	seq        uint32
+	body       []byte
+	whole      []byte
+}
+
+// nextMessage takes the first message off what was read.
+func nextMessage(b []byte) (m message, rest []byte, ok bool) {
+	if len(b) < unix.SizeofNlMsghdr {
+		return m, nil, false
+	}
+	size := native.Uint32(b)
+	if size < unix.SizeofNlMsghdr || int(size) > len(b) {
+		return m, nil, false
+	}
+	m = message{typ: native.Uint16(b[4:]), flags: native.Uint16(b[6:]), seq: native.Uint32(b[8:]), body: b[unix.SizeofNlMsghdr:size], whole: b[:size]}
+	return m, b[min(len(b), int(size+3)&^3):], true
+}
+
+// answer says whether the message is an answer to a request, and gives the refusal, or 0.
+func (m message) answer() (errno unix.Errno, text string, is bool) {
+	if m.typ != unix.NLMSG_ERROR || len(m.body) < 4 {
+		return 0, "", false
+	}
+	if errno = unix.Errno(-int32(native.Uint32(m.body))); errno != 0 {
+		text = extAck(m.whole, m.flags)
+	}
+	return errno, text, true
 }
 
 // extAck finds the kernel's explanation in an error message.
