@@ -261,7 +261,7 @@ func (e *Engine) build(ctx context.Context, c *model.Container, fill func(upper 
 	if err := failpoint.Hit("engine/create/record"); err != nil {
 		return err
 	}
-	return e.records.SaveSpec(c, !c.Spec.Options.AutoRemove)
+	return e.records.SaveNew(c, !c.Spec.Options.AutoRemove)
 }
 
 // fillLayer lets fill write the writable layer, and waits until it is on the disk.

@@ -285,17 +285,19 @@ func (s *Store) Create(id string) (string, error) {
 	return dir, nil
 }
 
-// SaveSpec writes everything of the container but its state.
+// SaveNew writes the first record of a container: everything but its state.
+func (s *Store) SaveNew(c *model.Container, durable bool) error {
+	if err := s.SaveSpec(c, durable); err != nil || !durable {
+		return err
+	}
+	return atomicfile.SyncDir(s.dir) // the container's directory is new, too
+}
+
+// SaveSpec writes anew everything of the container but its state.
 func (s *Store) SaveSpec(c *model.Container, durable bool) error {
 	rec := specRecord{Version: version, Container: *c}
 	rec.Container.State, rec.Container.Network = model.State{}, model.NetworkState{}
-	if err := s.write(s.home(c), specFile, &rec, durable); err != nil {
-		return err
-	}
-	if durable {
-		return atomicfile.SyncDir(s.dir)
-	}
-	return nil
+	return s.write(s.home(c), specFile, &rec, durable)
 }
 
 // SaveState writes the container's state.

@@ -29,7 +29,7 @@ func create(t *testing.T, s *Store, c *model.Container) {
 	if _, err := s.Create(c.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.SaveSpec(c, true); err != nil {
+	if err := s.SaveNew(c, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.SaveState(c, false); err != nil {
