@@ -105,11 +105,14 @@ func buildTests(root string, suites []suite) error {
 	return err
 }
 
+// measuring are the tests whose result is a figure, which here is the emulator's, and which take minutes.
+const measuring = "Cost$|Speed$|Latency$|Throughput$|TestScale$|TestManyPortsOfOne$"
+
 func steps(suites []suite) (out []plan.Step) {
 	repo := repository()
 	for _, s := range suites {
 		out = append(out, plan.Step{Name: strings.TrimPrefix(s.pkg, "./"), Dir: filepath.Join(repo, s.pkg), Seconds: 3000,
-			Args: []string{"/tests/" + path.Base(s.pkg) + ".test", "-test.v", "-test.timeout", "0", "-test.run", s.run},
+			Args: []string{"/tests/" + path.Base(s.pkg) + ".test", "-test.v", "-test.timeout", "0", "-test.run", s.run, "-test.skip", measuring},
 			Env:  []string{"SHOAL_BIN=" + filepath.Join(repo, "bin"), "TMPDIR=/data"}})
 	}
 	return out
