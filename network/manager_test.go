@@ -88,6 +88,27 @@ func TestBuiltinNetworksStay(t *testing.T) {
 	}
 }
 
+// A range that was free when the default bridge was made may be somebody else's after a boot.
+func TestDefaultBridgeEvadesNewRoutes(t *testing.T) {
+	dir := t.TempDir()
+	before := fakeManager(t, dir, kernel.NewFake())
+	had := before.nets[before.names["bridge"]].IPAM.Pools[0].Subnet
+	ok(t, before.Close())
+	k := kernel.NewFake()
+	k.Up.Taken = []netip.Prefix{pfx("0.0.0.0/0"), had}
+	after := fakeManager(t, dir, k)
+	if got := after.nets[after.names["bridge"]].IPAM.Pools[0].Subnet; got.Overlaps(had) {
+		t.Errorf("the bridge keeps %s, to which the host has another route", got)
+	}
+	ok(t, after.Close())
+	// While the bridge is there its own route is no reason.
+	k.Up.Taken = append(k.Up.Taken, after.nets[after.names["bridge"]].IPAM.Pools[0].Subnet)
+	again := fakeManager(t, dir, k)
+	if got, had := again.nets[again.names["bridge"]].IPAM.Pools[0].Subnet, after.nets[after.names["bridge"]].IPAM.Pools[0].Subnet; got != had {
+		t.Errorf("%s became %s", had, got)
+	}
+}
+
 func TestCreateRefuses(t *testing.T) {
 	m := fakeManager(t, t.TempDir(), kernel.NewFake())
 	_, err := m.Create(bg, spec("a", "10.1.0.0/16"))

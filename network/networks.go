@@ -24,7 +24,6 @@ import (
 	"github.com/shoalhq/shoal/model"
 	"github.com/shoalhq/shoal/network/foreign"
 	"github.com/shoalhq/shoal/network/ipam"
-	"github.com/shoalhq/shoal/network/kernel"
 	"github.com/shoalhq/shoal/network/plan"
 )
 
@@ -148,7 +147,11 @@ func (m *Manager) builtin() error {
 	if had {
 		was = m.nets[old].Network
 		n.ID, n.Created, n.Chosen = was.ID, was.Created, was.Chosen
-		n.IPAM.Pools = keepPools(spec.IPAM.Pools, was.IPAM.Pools, spec.IPv6)
+		free, err := m.stillFree(was.IPAM.Pools)
+		if err != nil {
+			return err
+		}
+		n.IPAM.Pools = keepPools(spec.IPAM.Pools, free, spec.IPv6)
 		m.forget(m.nets[old])
 	}
 	if err := m.fillPools(&n); err != nil {
@@ -182,68 +185,6 @@ func (s *state) pool(a netip.Addr) *pool {
 		}
 	}
 	return nil
-}
-
-func (m *Manager) bridgeSpec() (model.NetworkSpec, error) {
-	b := m.cfg.Bridge
-	host := "0.0.0.0"
-	if b.HostIP.IsValid() {
-		host = b.HostIP.String()
-	}
-	spec := model.NetworkSpec{Name: model.NetworkBridge, Driver: model.DriverBridge, Scope: model.ScopeLocal, IPv4: true,
-		IPv6: b.IPv6.On || b.IPv6.Bridge.IsValid(), IPAM: model.IPAM{Driver: "default"}, Options: map[string]string{
-			model.OptBridgeDefault: "true", model.OptBridgeICC: strconv.FormatBool(!b.NoICC),
-			model.OptBridgeMasquerade: strconv.FormatBool(!b.NoMasq), model.OptBridgeHostIPv4: host,
-			model.OptBridgeName: b.Name, model.OptMTU: strconv.Itoa(m.mtu())}}
-	there, err := m.k.Bridge(b.Name)
-	if err != nil {
-		return spec, err
-	}
-	if there.Foreign && there.MTU > 0 {
-		spec.Options[model.OptMTU] = strconv.Itoa(min(m.mtu(), there.MTU))
-	}
-	spec.IPAM.Pools = append(spec.IPAM.Pools, bridgePool(b.IPv4, there, false))
-	if spec.IPv6 {
-		spec.IPAM.Pools = append(spec.IPAM.Pools, bridgePool(b.IPv6, there, true))
-	}
-	return spec, spec.Validate()
-}
-
-// bridgePool is what the daemon was told of a family of the default network, or what a bridge of the host's owner has.
-func bridgePool(f BridgeFamily, there kernel.BridgeFacts, v6 bool) model.IPPool {
-	at := f.Bridge
-	for _, a := range there.Addresses {
-		if !at.IsValid() && there.Foreign && a.Addr().Is6() == v6 && !a.Addr().IsLinkLocalUnicast() {
-			at = a
-		}
-	}
-	if !at.IsValid() && v6 {
-		at, f.Range = f.Range, netip.Prefix{} // as Docker has it: with --fixed-cidr-v6 alone, that is the subnet
-	}
-	if !at.IsValid() {
-		return model.IPPool{Range: f.Range}
-	}
-	p := model.IPPool{Subnet: at.Masked(), Range: f.Range}
-	if at.Addr() != at.Masked().Addr() {
-		p.Gateway = at.Addr()
-	}
-	return p
-}
-
-// keepPools fills pools that leave the choice to the engine with what was chosen before.
-func keepPools(want, had []model.IPPool, v6 bool) []model.IPPool {
-	out := slices.Clone(want)
-	for i, w := range out {
-		if !w.Subnet.IsValid() && i < len(had) && had[i].Subnet.Addr().Is6() == (i > 0) {
-			out[i] = had[i]
-		}
-	}
-	for _, h := range had { // an IPv6 pool that was chosen by fillPools
-		if v6 && h.Subnet.Addr().Is6() && !slices.ContainsFunc(out, func(p model.IPPool) bool { return p.Subnet.Addr().Is6() }) {
-			out = append(out, h)
-		}
-	}
-	return out
 }
 
 func (m *Manager) mtu() int {

@@ -30,8 +30,11 @@ func (n *Node) openFront(cfg *config.Config, plugins *plugin.Plugins) (err error
 		}
 		n.front.guard.Audit, n.front.guard.AuditLooks = n.front.audit.Add, g.AuditLooks
 	}
-	if len(g.AuthzPlugins) > 0 {
-		n.front.guard.Authorizer = authorizer{plugins, g.AuthzPlugins}
+	n.front.guard.Authorizer = func() server.Authorizer {
+		if names := n.cfg.Load().API.Guard.AuthzPlugins; len(names) > 0 {
+			return authorizer{plugins, names}
+		}
+		return nil
 	}
 	n.front.backends = n.backends()
 	if g.SocketMounts != config.AllowMounts {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	goruntime "runtime"
 	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -87,9 +88,9 @@ func Run(cfg config.Config, args []string) error {
 			buf := make([]byte, 4<<20)
 			n.log.Info("stacks of all goroutines\n" + string(buf[:goruntime.Stack(buf, true)]))
 		default:
-			n.log.Info("ending", "signal", sig.String(), "containers", map[bool]string{true: "are stopped", false: "run on"}[cfg.Daemon.StopOnExit])
+			n.log.Info("ending", "signal", sig.String(), "containers", map[bool]string{true: "are stopped", false: "run on"}[n.cfg.Load().Daemon.StopOnExit])
 			daemon.SdNotify(false, daemon.SdNotifyStopping)
-			return errors.Join(n.shutdown(cfg.Daemon.StopTimeout), <-served)
+			return errors.Join(n.shutdown(n.cfg.Load().Daemon.StopTimeout), <-served)
 		}
 	}
 	return nil
@@ -110,6 +111,12 @@ func (n *Node) setup(cfg config.Config) {
 	// Libraries that unpack would start these programs wherever the machine has them: slower for what we do, and not ours to trust.
 	for _, name := range []string{"CONTAINERD_DISABLE_PIGZ", "CONTAINERD_DISABLE_IGZIP", "MOBY_DISABLE_PIGZ"} {
 		os.Setenv(name, "true")
+	}
+	for name, v := range map[string]string{"HTTP_PROXY": cfg.Registry.Proxies.HTTP, "HTTPS_PROXY": cfg.Registry.Proxies.HTTPS, "NO_PROXY": cfg.Registry.Proxies.No} {
+		if v != "" { // clients of registries, and BuildKit's, look into the environment
+			os.Setenv(name, v)
+			os.Setenv(strings.ToLower(name), v)
+		}
 	}
 	// A daemon at rest shall stay small; the limit only makes collection eager when something grows without bound.
 	debug.SetGCPercent(50)
@@ -272,8 +279,9 @@ func (n *Node) reload() {
 	}
 	old := n.cfg.Load()
 	next := *old
-	next.Daemon.LogLevel, next.Daemon.Labels, next.Daemon.StopOnExit = cfg.Daemon.LogLevel, cfg.Daemon.Labels, cfg.Daemon.StopOnExit
+	next.Daemon.LogLevel, next.Daemon.Labels = cfg.Daemon.LogLevel, cfg.Daemon.Labels
 	next.Container, next.Registry, next.Network.DNS = cfg.Container, cfg.Registry, cfg.Network.DNS
+	next.Daemon.StopTimeout, next.API.Guard.AuthzPlugins = cfg.Daemon.StopTimeout, cfg.API.Guard.AuthzPlugins
 	next.Warnings = cfg.Warnings
 	n.cfg.Store(&next)
 	n.level.Set(levelOf(next.Daemon.LogLevel))
@@ -283,7 +291,7 @@ func (n *Node) reload() {
 		n.tasks.SetRuntimes(taskRuntimes(&next))
 		n.engine.SetDefaults(d)
 	}
-	n.log.Info("the configuration was read again", "effective now", "log-level, labels, container defaults, registries, dns", "after a restart", "everything else")
+	n.log.Info("the configuration was read again", "effective now", config.Reloadable, "after a restart", "everything else")
 }
 
 func (n *Node) shutdown(timeout time.Duration) error {

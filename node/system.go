@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	goruntime "runtime"
@@ -107,6 +108,15 @@ func cgroupFacts() (string, map[string]bool) {
 
 func exists(path string) bool { _, err := os.Stat(path); return err == nil }
 
+// maskedURL hides who a proxy is used as, as Docker does.
+func maskedURL(s string) string {
+	if u, err := url.Parse(s); err == nil && u.User != nil {
+		u.User = url.UserPassword("xxxxx", "xxxxx")
+		return u.String()
+	}
+	return s
+}
+
 // Info is the daemon's and the host's description.
 func (a *about) Info(ctx context.Context) (system.Info, error) {
 	c := a.cfg()
@@ -123,7 +133,7 @@ func (a *about) Info(ctx context.Context) (system.Info, error) {
 		CgroupDriver: "cgroupfs", CgroupVersion: h.cgroupVersion,
 		KernelVersion: h.kernel, OperatingSystem: h.os, OSVersion: h.osVersion, OSType: "linux", Architecture: h.arch,
 		NCPU: goruntime.NumCPU(), MemTotal: h.memory, DockerRootDir: c.Daemon.DataRoot,
-		HTTPProxy: os.Getenv("HTTP_PROXY"), HTTPSProxy: os.Getenv("HTTPS_PROXY"), NoProxy: os.Getenv("NO_PROXY"),
+		HTTPProxy: maskedURL(os.Getenv("HTTP_PROXY")), HTTPSProxy: maskedURL(os.Getenv("HTTPS_PROXY")), NoProxy: os.Getenv("NO_PROXY"),
 		ExperimentalBuild: c.Daemon.Experimental, ServerVersion: version.Version,
 		DefaultRuntime: c.Container.DefaultRuntime, LiveRestoreEnabled: true, InitBinary: "built in",
 		Swarm:           swarm.Info{LocalNodeState: swarm.LocalNodeStateInactive},

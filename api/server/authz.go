@@ -15,7 +15,7 @@ const maxChecked = 64 << 10
 
 // authorized asks the authorizer about the request, lets the handler answer behind a gate, and opens the gate when the
 // authorizer has agreed to the answer.
-func (s *Server) authorized(pattern string, w *response, r *http.Request, body []byte, h func(*response, *http.Request) error) error {
+func (s *Server) authorized(auth Authorizer, pattern string, w *response, r *http.Request, body []byte, h func(*response, *http.Request) error) error {
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	q := &AuthRequest{Who: s.who(r), Method: r.Method, URI: r.RequestURI, Header: r.Header, Body: body}
@@ -27,11 +27,11 @@ func (s *Server) authorized(pattern string, w *response, r *http.Request, body [
 			q.Certs = append(q.Certs, c.Raw)
 		}
 	}
-	if err := s.cfg.Guard.Authorizer.Request(ctx, q); err != nil {
+	if err := auth.Request(ctx, q); err != nil {
 		return err
 	}
 	g := &gate{outer: w, check: func(status int, begun []byte) error {
-		return s.cfg.Guard.Authorizer.Response(ctx, q, &AuthAnswer{Status: status, Header: w.Header(), Body: begun})
+		return auth.Response(ctx, q, &AuthAnswer{Status: status, Header: w.Header(), Body: begun})
 	}}
 	g.refuse = func(err error) {
 		cancel() // a stream would go on for nobody

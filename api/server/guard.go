@@ -26,8 +26,8 @@ type Guard struct {
 	Audit func(audit.Record)
 	// AuditLooks says that requests that change nothing are told as well. Refused ones always are.
 	AuditLooks bool
-	// Authorizer, when not nil, is asked about every request and every answer.
-	Authorizer Authorizer
+	// Authorizer gives who is asked about every request and every answer at the moment, nil for nobody. A nil func is that, too.
+	Authorizer func() Authorizer
 }
 
 // Authorizer decides about requests and answers from outside of this program. An error refuses: Forbidden when it said no,
@@ -101,16 +101,20 @@ func (s *Server) guarded(pattern string, w *response, r *http.Request, h func(*r
 			return err
 		}
 	}
-	if (g.Audit != nil || g.Authorizer != nil) && !rule.Stream {
+	var auth Authorizer
+	if g.Authorizer != nil {
+		auth = g.Authorizer()
+	}
+	if (g.Audit != nil || auth != nil) && !rule.Stream {
 		var err error
 		if body, err = wholeBody(r); err != nil {
 			return err
 		}
 	}
-	if g.Authorizer == nil {
+	if auth == nil {
 		return h(w, r)
 	}
-	return s.authorized(pattern, w, r, body, h)
+	return s.authorized(auth, pattern, w, r, body, h)
 }
 
 // wholeBody reads the body once: what is checked and recorded is what the handler then decodes. One that is too large to be

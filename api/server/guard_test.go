@@ -209,7 +209,7 @@ func (j *judge) Response(_ context.Context, q *AuthRequest, a *AuthAnswer) error
 func TestAuthorizer(t *testing.T) {
 	f := newFake()
 	j := &judge{}
-	sock := guardedServer(t, f, Guard{Authorizer: j})
+	sock := guardedServer(t, f, Guard{Authorizer: func() Authorizer { return j }})
 	status, _, _ := do(t, sock, "POST", "/containers/create?name=a", "text/plain", `{"Image":"busybox"}`)
 	if status != 201 && status != 400 || !strings.Contains(j.bodies[0], `{"Image":"busybox"}`) {
 		t.Fatal(status, j.bodies)

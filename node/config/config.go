@@ -170,7 +170,11 @@ type Registry struct {
 	MaxDownloadAttempts    int
 	Server                 RegistryServer
 	Reclaim                Reclaim
+	Proxies                Proxies
 }
+
+// Proxies are those that registries are reached by; empty ones leave it to the environment.
+type Proxies struct{ HTTP, HTTPS, No string }
 
 // Reclaim says how full the disk may become, in percent, before unused images are removed by themselves, and how full it
 // may be afterwards. Zero: never.

@@ -22,8 +22,9 @@ func parse(t *testing.T, file string, args ...string) (Config, error) {
 func TestFlagsAndFile(t *testing.T) {
 	c, err := parse(t, `{"data-root":"/d","hosts":["unix:///x.sock"],"log-opts":{"max-size":"5m"},
 		"default-ulimits":{"nofile":{"Name":"nofile","Hard":20,"Soft":10}},
-		"default-address-pools":[{"base":"10.9.0.0/16","size":24}],"live-restore":true,
-		"runtimes":{"crun":{"path":"/usr/bin/crun","runtimeArgs":["--debug"]}},"icc":false}`,
+		"default-address-pools":[{"base":"10.9.0.0/16","size":24}],"live-restore":false,
+		"runtimes":{"crun":{"path":"/usr/bin/crun","runtimeArgs":["--debug"]}},"icc":false,
+		"proxies":{"http-proxy":"http://p:1","https-proxy":"http://p:2"},"no-proxy":"a,b","host-gateway-ip":"192.0.2.1"}`,
 		"-D", "--bip", "172.30.0.1/24", "--label", "a=b", "--label=c=d", "--mtu=1400", "--add-runtime", "runc=/usr/sbin/runc")
 	if err != nil {
 		t.Fatal(err)
@@ -41,6 +42,8 @@ func TestFlagsAndFile(t *testing.T) {
 		"labels":     strings.Join(c.Daemon.Labels, ",") == "a=b,c=d",
 		"mtu":        c.Network.MTU == 1400,
 		"1 warning":  len(c.Warnings) == 1 && strings.Contains(c.Warnings[0], "live-restore"),
+		"proxies":    c.Registry.Proxies == Proxies{HTTP: "http://p:1", HTTPS: "http://p:2", No: "a,b"},
+		"gateway":    len(c.Network.HostGatewayIPs) == 1,
 		"shm as was": c.Container.Defaults.ShmSize == 64<<20,
 	} {
 		if !ok {
@@ -62,6 +65,17 @@ func TestRefusals(t *testing.T) {
 		"plain tcp":         {args: []string{"-H", "tcp://0.0.0.0:2375"}, want: "root on this machine"},
 		"tls without cert":  {args: []string{"--tls"}, want: "--tlscert"},
 		"verify without ca": {args: []string{"--tlsverify", "--tlscert", "c", "--tlskey", "k"}, want: "--tlscacert"},
+		"plain tcp, short":  {args: []string{"-H", ":2375"}, want: "root on this machine"},
+		"real-time budget":  {args: []string{"--cpu-rt-runtime", "950000"}, want: "cpu.rt_runtime_us"},
+		"label":             {args: []string{"--label", "x"}, want: "KEY=VALUE"},
+		"name server":       {file: `{"dns":["resolver"]}`, want: "IP address"},
+		"mirror":            {args: []string{"--registry-mirror", "ftp://x"}, want: "https://mirror"},
+		"runtime":           {args: []string{"--add-runtime", "x=a/b"}, want: "absolute path"},
+		"bip":               {args: []string{"--bip", "10.0.0.1"}, want: "172.30.0.1/24"},
+		"range alone":       {args: []string{"--fixed-cidr", "10.0.0.0/24"}, want: "--bip"},
+		"slice":             {args: []string{"--cgroup-parent", "a.slice"}, want: "cgroup files itself"},
+		"web pages":         {file: `{"api-cors-header":"*"}`, want: "root here"},
+		"unknown proxy key": {file: `{"proxies":{"httpProxy":"x"}}`, want: "http-proxy"},
 		"audit log":         {args: []string{"--audit-log", "x"}, want: "absolute"},
 		"engine mounts":     {args: []string{"--engine-mounts", "no"}, want: "warn, forbid, allow"},
 		"relative root":     {args: []string{"--data-root", "x"}, want: "absolute"},

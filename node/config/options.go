@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -14,12 +15,16 @@ import (
 // option is one thing that can be said on the command line and in daemon.json. Values arrive as texts: once for a
 // single value, once per element for a list. A JSON value that is no text arrives in JSON.
 type option struct {
-	flag  string // "" has no flag
-	short string
-	key   string // of daemon.json; "" has no key
-	help  string
-	kind  kind
-	set   func(c *Config, v string) error // nil: harmless and without effect here, for the reason in help
+	flag   string // "" has no flag
+	short  string
+	key    string // of daemon.json; "" has no key
+	oldKey string // its former name
+	help   string
+	kind   kind
+	set    func(c *Config, v string) error // nil: without effect here, for the reason in help, or refused
+	// refused says why the option is refused, as it would be unsafe to ignore; off is the value that asks for nothing.
+	refused, off string
+	ours         bool // not one of dockerd's
 }
 
 type kind int
@@ -84,6 +89,52 @@ func texts(field func(*Config) *[]string) func(*Config, string) error {
 	return func(c *Config, v string) error { *field(c) = append(*field(c), v); return nil }
 }
 
+// checked is texts with a look at each.
+func checked(field func(*Config) *[]string, check func(v string) error) func(*Config, string) error {
+	return func(c *Config, v string) error {
+		if err := check(v); err != nil {
+			return err
+		}
+		*field(c) = append(*field(c), v)
+		return nil
+	}
+}
+
+func isLabel(v string) error {
+	if key, _, ok := strings.Cut(v, "="); !ok || key == "" {
+		return fmt.Errorf("want KEY=VALUE, got %q", v)
+	}
+	return nil
+}
+
+func isAddress(v string) error {
+	if _, err := netip.ParseAddr(v); err != nil {
+		return fmt.Errorf("want an IP address, got %q", v)
+	}
+	return nil
+}
+
+// isMirror accepts URL and PREFIX=URL.
+func isMirror(v string) error {
+	_, text, ok := strings.Cut(v, "=")
+	if !ok {
+		text = v
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return fmt.Errorf("want the URL of a registry, such as https://mirror.example.com, got %q", text)
+	}
+	return nil
+}
+
+func setCgroupParent(c *Config, v string) error {
+	if strings.HasSuffix(v, ".slice") {
+		return fmt.Errorf("systemd's slices are not offered as parents: shoald writes the cgroup files itself; name a cgroup, such as /shoal")
+	}
+	c.Container.Defaults.CgroupParent = v
+	return nil
+}
+
 func oneOf(field func(*Config) *string, choices ...string) func(*Config, string) error {
 	return func(c *Config, v string) error {
 		for _, choice := range choices {
@@ -92,30 +143,24 @@ func oneOf(field func(*Config) *string, choices ...string) func(*Config, string)
 				return nil
 			}
 		}
-		return fmt.Errorf("want one of %s, got %q", strings.Join(choices, ", "), v)
-	}
-}
-
-// refuse is for what would be unsafe to ignore; off is the value that asks for nothing.
-func refuse(off, why string) func(*Config, string) error {
-	return func(_ *Config, v string) error {
-		if v == off {
-			return nil
-		}
-		return fmt.Errorf("%s", why)
+		return fmt.Errorf("want one of %s, got %q", strings.TrimPrefix(strings.Join(choices, ", "), ", "), v)
 	}
 }
 
 func prefix(field func(*Config) *netip.Prefix) func(*Config, string) error {
 	return func(c *Config, v string) (err error) {
-		*field(c), err = netip.ParsePrefix(v)
+		if *field(c), err = netip.ParsePrefix(v); err != nil {
+			err = fmt.Errorf("want an address with the length of its network, such as 172.30.0.1/24, got %q", v)
+		}
 		return err
 	}
 }
 
 func address(field func(*Config) *netip.Addr) func(*Config, string) error {
 	return func(c *Config, v string) (err error) {
-		*field(c), err = netip.ParseAddr(v)
+		if *field(c), err = netip.ParseAddr(v); err != nil {
+			err = isAddress(v)
+		}
 		return err
 	}
 }
@@ -190,6 +235,9 @@ func setRuntime(c *Config, v string) error {
 	if r.Path == "" {
 		return fmt.Errorf("runtime %q has no path", name)
 	}
+	if strings.Contains(r.Path, "/") && !strings.HasPrefix(r.Path, "/") {
+		return fmt.Errorf("want the absolute path of runtime %s, or the name of a program in PATH, got %q", name, r.Path)
+	}
 	c.Container.Runtimes[name] = r
 	return nil
 }
@@ -211,6 +259,14 @@ func setAuditSize(c *Config, v string) (err error) {
 	c.API.Guard.AuditSize, err = units.RAMInBytes(v)
 	if err == nil && c.API.Guard.AuditSize < 4096 {
 		err = fmt.Errorf("want 4k or more, got %q", v)
+	}
+	return err
+}
+
+func setLiveRestore(c *Config, v string) error {
+	on, err := strconv.ParseBool(v)
+	if err == nil && !on {
+		c.Warnings = append(c.Warnings, "live-restore cannot be switched off: containers outlive the daemon; --shutdown-containers stops them when the daemon is told to end")
 	}
 	return err
 }
@@ -247,6 +303,25 @@ func setPublishPolicy(c *Config, v string) error {
 		return fmt.Errorf("want docker or host, got %q", v)
 	}
 	c.Network.Publish.HostPolicy = v == "host"
+	return nil
+}
+
+func setProxies(c *Config, v string) error {
+	var p struct {
+		HTTP  string `json:"http-proxy"`
+		HTTPS string `json:"https-proxy"`
+		No    string `json:"no-proxy"`
+	}
+	dec := json.NewDecoder(strings.NewReader(v))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&p); err != nil {
+		return fmt.Errorf("want an object of http-proxy, https-proxy and no-proxy: %w", err)
+	}
+	for to, v := range map[*string]string{&c.Registry.Proxies.HTTP: p.HTTP, &c.Registry.Proxies.HTTPS: p.HTTPS, &c.Registry.Proxies.No: p.No} {
+		if v != "" {
+			*to = v
+		}
+	}
 	return nil
 }
 

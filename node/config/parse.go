@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/runtime/spec/logopts"
 )
 
 type (
@@ -116,11 +117,7 @@ func (f *flagValue) Set(v string) error {
 }
 
 func addFlag(fl *pflag.FlagSet, o *option, given map[string][]string) {
-	help := o.help
-	if o.set == nil {
-		help = "(no effect: " + help + ")"
-	}
-	f := fl.VarPF(&flagValue{o, given}, o.flag, o.short, help)
+	f := fl.VarPF(&flagValue{o, given}, o.flag, o.short, o.help)
 	if o.kind == boolean {
 		f.NoOptDefVal = "true"
 	}
@@ -181,7 +178,7 @@ func decode(data []byte) (map[string][]string, error) {
 
 func byKey(key string) *option {
 	for i := range options {
-		if options[i].key == key {
+		if options[i].key == key || key != "" && options[i].oldKey == key {
 			return &options[i]
 		}
 	}
@@ -243,6 +240,12 @@ func apply(c *Config, given, fromFile map[string][]string) error {
 				o.name(), strings.Join(vs, " "), c.Daemon.ConfigFile, strings.Join(fvs, " "))
 		}
 		for _, v := range slices.Concat(vs, fvs) {
+			if o.refused != "" {
+				if v != o.off {
+					return errs.New(errs.Invalid, "%s=%s: %s", o.name(), v, o.refused)
+				}
+				break
+			}
 			if o.set == nil {
 				c.Warnings = append(c.Warnings, fmt.Sprintf("%s has no effect: %s", o.name(), o.help))
 				break
@@ -258,15 +261,14 @@ func apply(c *Config, given, fromFile map[string][]string) error {
 // check looks at options together.
 func (c *Config) check() error {
 	a := &c.API
-	if len(a.Hosts) == 0 {
-		a.Hosts = []string{DefaultHost}
+	if err := a.checkServed(); err != nil {
+		return err
 	}
-	a.TLS = a.TLS || a.TLSVerify
-	if a.TLS && (a.Cert == "" || a.Key == "") {
-		return errs.New(errs.Invalid, "TLS is asked for without --tlscert and --tlskey; name the daemon's certificate and key")
+	if _, err := logopts.Parse(c.Container.LogDriver, c.Container.LogOpts); err != nil {
+		return errs.Wrap(err, "--log-driver and --log-opt")
 	}
-	if a.TLSVerify && a.CACert == "" {
-		return errs.New(errs.Invalid, "--tlsverify needs --tlscacert, the CA that signs clients' certificates")
+	if r := c.Network.IPv4; r.FixedCIDR.IsValid() && !r.Bridge.IsValid() && c.Network.Bridge == "" {
+		return errs.New(errs.Invalid, "--fixed-cidr %s is a part of the default bridge's subnet, which --bip gives; add it, such as --bip 172.30.0.1/16", r.FixedCIDR)
 	}
 	if p := c.Network.Publish; p.HostPolicy && !p.UserlandProxy {
 		return errs.New(errs.Invalid, "--publish-policy=host needs --userland-proxy: what the host's firewall lets in is carried on by the daemon")
