@@ -17,6 +17,10 @@ import (
 
 // Pids lists every process in the container's groups and the groups below them, in ascending order.
 func (m *Manager) Pids() ([]int, error) {
+	if len(m.Paths()) == 0 {
+		return nil, errs.New(errs.Unsupported, "the container has no control group, since its user may not make any: its processes cannot be listed or frozen; "+
+			"delegate a hierarchy to the user (systemd: Delegate=yes)")
+	}
 	var first error
 	for _, i := range m.byPreference() {
 		pids, err := pidsBelow(m.dirs[i], nil)

@@ -387,6 +387,13 @@ func (c *creation) keepRecords(userNS bool) error {
 	c.record.Pid = c.child.Pid
 	c.record.PidStart, _, _ = state.StartTime(c.child.Pid)
 	c.record.Started = !c.gated
+	if c.opts.Rootless { // groups that this user may not make are not there
+		groups, err := c.cgroup.MarshalJSON()
+		if err != nil {
+			return err
+		}
+		c.record.Cgroup = groups
+	}
 	if err := os.WriteFile(filepath.Join(c.dir.Path(), spec.ConfigFile), c.raw, 0o600); err != nil {
 		return fmt.Errorf("keep the configuration: %w", err)
 	}
@@ -500,7 +507,7 @@ func (c *creation) initConfig(src *sources, gate *os.File, create uintptr) (*ini
 	}
 	cfg := &initproc.Config{ID: c.opts.ID, Process: s.Process, Hostname: s.Hostname, Domainname: s.Domainname, Sysctl: s.Linux.Sysctl,
 		Personality: s.Linux.Personality, Memory: s.Linux.MemoryPolicy, NewNet: create&unix.CLONE_NEWNET != 0,
-		NoNewKeyring: c.opts.NoNewKeyring, Seal: fewPids(s.Linux.Resources), PreserveFDs: c.opts.PreserveFDs,
+		DenySetgroups: denySetgroups(s), NoNewKeyring: c.opts.NoNewKeyring, Seal: fewPids(s.Linux.Resources), PreserveFDs: c.opts.PreserveFDs,
 		Rootfs: rootfs.Config{Root: *s.Root, Overlay: overlay, Mounts: src.mounts, Devices: s.Linux.Devices, Masked: s.Linux.MaskedPaths,
 			Readonly: s.Linux.ReadonlyPaths, Propagation: s.Linux.RootfsPropagation, MountLabel: s.Linux.MountLabel,
 			Options: rootfs.Options{UserNamespace: spec.Namespace(s, specs.UserNamespace) != nil, CgroupNamespace: spec.Namespace(s, specs.CgroupNamespace) != nil,

@@ -117,7 +117,7 @@ func (e *execution) start() error {
 	}
 	defer letGo(exe)
 	child := &namespaces.Child{Exe: exe, Args: []string{initproc.Name, namespaces.SyncPlaceholder}, Env: initEnv(),
-		Stdio: e.opts.Stdio, Keep: preserved(e.opts.PreserveFDs), Identity: namespaces.Identity{BecomeRoot: flags&unix.CLONE_NEWUSER != 0}}
+		Stdio: e.opts.Stdio, Keep: preserved(e.opts.PreserveFDs), Identity: namespaces.Identity{BecomeRoot: flags&unix.CLONE_NEWUSER != 0, DenySetgroups: denySetgroups(e.spec)}}
 	if e.opts.Process.Terminal {
 		child.Stdio = [3]*os.File{}
 	}
@@ -159,7 +159,7 @@ func (e *execution) configure(filter compiled) error {
 		return err
 	}
 	cfg := &initproc.Config{ID: e.id, Exec: true, Process: &process, NoNewKeyring: true, PreserveFDs: e.opts.PreserveFDs,
-		Personality: e.spec.Linux.Personality, Memory: e.spec.Linux.MemoryPolicy}
+		DenySetgroups: denySetgroups(e.spec), Personality: e.spec.Linux.Personality, Memory: e.spec.Linux.MemoryPolicy}
 	m, err := encodeConfig(cfg, filter)
 	if err := sendConfig(e.child, encoded{m, err}); err != nil {
 		return err

@@ -63,6 +63,7 @@ type setPlan struct {
 
 type userPlan struct {
 	mapIDs        bool
+	mapsOwn       bool // the mappings are written by a user without rights over others' processes
 	becomeRoot    bool
 	denySetgroups bool
 }
@@ -129,7 +130,7 @@ func fork(p *plan) (pid uintptr, errno syscall.Errno) {
 //go:norace
 //go:nosplit
 func childMain(p *plan) {
-	if !p.sharesMemory {
+	if !p.sharesMemory && !p.user.mapsOwn {
 		// The memory of the runtime, with its open files, must not be looked into from inside the container.
 		syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0)
 	}
@@ -231,6 +232,11 @@ func childSecond(p *plan) {
 		childFail(p, stepSecondClone, e, 0)
 	}
 	if pid == 0 {
+		// Not before the runtime knows the pid: what this child says must not overtake the first child's message.
+		n, _, e := syscall.RawSyscall(unix.SYS_READ, p.sync, uintptr(unsafe.Pointer(&p.answer[0])), 1)
+		if e != 0 || n != 1 {
+			childFail(p, stepSecondClone, e, 0)
+		}
 		return
 	}
 	p.report.Kind, p.report.Arg, p.report.Value = kindPid, 0, uint64(pid)
@@ -250,6 +256,9 @@ func childUser(p *plan) {
 		n, _, e := syscall.RawSyscall(unix.SYS_READ, p.sync, uintptr(unsafe.Pointer(&p.answer[0])), 1)
 		if e != 0 || n != 1 {
 			childFail(p, stepMapIDs, e, 0)
+		}
+		if p.user.mapsOwn { // until here /proc/PID/uid_map had to belong to the user
+			syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0)
 		}
 	}
 	var e syscall.Errno

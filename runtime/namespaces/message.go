@@ -15,7 +15,7 @@ import (
 // between runtime/initproc and runtime/container:
 //
 //	child → runtime  kindFailed(step, errno)   the fork could not be completed
-//	child → runtime  kindPid(pid)              two-step fork: the final child's pid
+//	child → runtime  kindPid(pid)              two-step fork: the final child's pid, which waits for one byte
 //	child → runtime  kindMapIDs                write my id mappings, then send one byte
 type header struct {
 	Kind  uint32

@@ -107,6 +107,9 @@ func (p *Process) follow(c *Child, plan *plan) error {
 			return fmt.Errorf("open the pidfd of process %d: %w", p.Pid, err)
 		}
 		p.PidFD = os.NewFile(uintptr(fd), "pidfd")
+		if err := p.goOn(); err != nil {
+			return err
+		}
 	}
 	if !plan.user.mapIDs {
 		return nil
@@ -121,8 +124,13 @@ func (p *Process) follow(c *Child, plan *plan) error {
 	if err := c.Identity.Map(p.Pid); err != nil {
 		return err
 	}
+	return p.goOn()
+}
+
+// goOn lets the forked child go on, which waits for one byte.
+func (p *Process) goOn() error {
 	if _, err := unix.Write(int(p.Sync.Fd()), []byte{1}); err != nil {
-		return fmt.Errorf("tell init that its id mappings are written: %w", err)
+		return fmt.Errorf("let the forked process go on: %w", err)
 	}
 	return nil
 }
@@ -197,6 +205,7 @@ func (c *Child) plan(sync *os.File) (*plan, func(), error) {
 	p.join.n = len(c.Joins)
 	p.twoSteps = joined&(userPidTime) != 0 || c.New&unix.CLONE_NEWTIME != 0 || create&unix.CLONE_NEWUSER != 0 && p.join.n > 0
 	p.user.mapIDs = create&unix.CLONE_NEWUSER != 0
+	p.user.mapsOwn = p.user.mapIDs && os.Geteuid() != 0
 	p.user.becomeRoot = c.Identity.BecomeRoot
 	p.user.denySetgroups = c.Identity.DenySetgroups
 	p.first.exitSignal = uint64(unix.SIGCHLD)

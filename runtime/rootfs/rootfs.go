@@ -83,8 +83,13 @@ func Begin(cfg Config) (*Builder, error) {
 	if err != nil {
 		return nil, fmt.Errorf("attach the root file system at %s: %w", cfg.Root.Path, err)
 	}
-	// A private root: neither pivot_root nor the image's mounts may reach a peer.
-	if err := setPropagation(tree, unix.MS_PRIVATE, false); err != nil {
+	// A private root: neither pivot_root nor the image's mounts may reach a peer. One that is asked to be a slave gets what
+	// the host mounts there, and still gives nothing.
+	own := uint64(unix.MS_PRIVATE)
+	if flag, _, _ := propagationFlag(cfg.Propagation); flag == unix.MS_SLAVE && !cfg.Options.HostMounts {
+		own = flag
+	}
+	if err := setPropagation(tree, own, false); err != nil {
 		return nil, err
 	}
 	b.root = tree
