@@ -72,8 +72,9 @@ func TestExecErrExplains(t *testing.T) {
 	}
 	dir := t.TempDir()
 	foreign, host := "s390x", "\x7fELF\x02\x02\x01"+strings.Repeat("\x00", 9)+"\x00\x02\x00\x16"
-	for name, text := range map[string]string{"elf": host, "script": "#! " + dir + "/elf -x\n"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
+	for _, f := range [][2]string{{"elf", host}, {"script", "#! " + dir + "/elf -x\n"}} { // the script's interpreter first
+		name := f[0]
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(f[1]), 0o755); err != nil {
 			t.Fatal(err)
 		}
 		if err := execErr(filepath.Join(dir, name), unix.ENOEXEC); !strings.Contains(err.Error(), dir+"/elf is a program for "+foreign) || !strings.Contains(err.Error(), "qemu-user-static") {
