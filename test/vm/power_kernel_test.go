@@ -92,7 +92,7 @@ func powerRound(t *testing.T, root string, disk Disk, round int, told map[string
 			continue
 		}
 		if left--; left == 0 && !last {
-			time.AfterFunc(time.Duration(random.IntN(1500))*time.Millisecond, func() { m.Kill(); close(cut) })
+			time.AfterFunc(time.Duration(random.IntN(1500))*time.Millisecond, func() { close(cut); m.Kill() })
 		}
 	}
 	select {
