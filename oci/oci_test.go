@@ -13,6 +13,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shoalhq/shoal/image/imagetest"
+	"github.com/shoalhq/shoal/lib/openat/openattest"
 	"github.com/shoalhq/shoal/runtime/spec"
 )
 
@@ -109,6 +110,7 @@ func TestImageValidate(t *testing.T) {
 }
 
 func TestUnpackAndBundle(t *testing.T) {
+	openattest.Need(t)
 	bundle := filepath.Join(t.TempDir(), "bundle")
 	if code, out := call(t, "image", "unpack", sample(t), bundle); code != exitSound {
 		t.Fatal(code, out)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat/openattest"
 )
 
 func TestLookPath(t *testing.T) {
@@ -65,6 +66,7 @@ func TestCompleteEnvKeepsHome(t *testing.T) {
 }
 
 func TestExecErrExplains(t *testing.T) {
+	openattest.Need(t)
 	for errno, want := range map[error]string{unix.ENOENT: "interpreter", unix.ENOEXEC: "architecture", unix.EACCES: "noexec", unix.E2BIG: "too large"} {
 		if err := execErr("/p", errno); !strings.Contains(err.Error(), want) {
 			t.Error(err)
