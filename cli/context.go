@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -258,13 +260,24 @@ func (e *endpointFlags) settle(a *App, c *client.Context) (map[string][]byte, er
 		case "key":
 			err = read("key.pem", val)
 		case "skip-tls-verify":
-			c.SkipTLSVerify = val == "true" || val == "1"
+			if c.SkipTLSVerify, err = strconv.ParseBool(val); err != nil {
+				err = badFlag("skip-tls-verify=%s: want true or false", val)
+			}
 		case "from":
 		default:
 			err = badFlag("unknown --docker setting %q: use host, ca, cert, key, skip-tls-verify or from", key)
 		}
 		if err != nil {
 			return nil, err
+		}
+	}
+	cert, key := files["cert.pem"], files["key.pem"]
+	if (cert == nil) != (key == nil) {
+		return nil, badFlag("a client certificate needs its key, and a key its certificate: give both, cert=FILE and key=FILE")
+	}
+	if cert != nil {
+		if _, err := tls.X509KeyPair(cert, key); err != nil {
+			return nil, badFlag("cert=%s and key=%s do not belong together: %w", e.docker["cert"], e.docker["key"], err)
 		}
 	}
 	return files, nil

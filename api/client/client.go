@@ -113,8 +113,11 @@ func (c *Client) Endpoint() Endpoint { return c.endpoint }
 // IsConnection says whether err means that no server was reached, as opposed to a server's answer.
 func IsConnection(err error) bool {
 	var op *net.OpError
-	return err != nil && (moby.IsErrConnectionFailed(err) || errors.As(err, &op) && op.Op == "dial")
+	return err != nil && (moby.IsErrConnectionFailed(err) || errors.As(err, &op) && op.Op == "dial" || strings.Contains(err.Error(), wantsTLS))
 }
+
+// wantsTLS is what Go's servers answer to who speaks without TLS.
+const wantsTLS = "Client sent an HTTP request to an HTTPS server"
 
 // Explain makes of an error of a request one sentence that says what was tried and what to do. Other errors than
 // connection failures come back with the moby client's prefix taken off.
@@ -123,6 +126,9 @@ func (c *Client) Explain(err error) error {
 		return err
 	}
 	ep := c.endpoint
+	if strings.Contains(err.Error(), wantsTLS) {
+		return errs.New(errs.Unavailable, "the engine at %s (chosen by %s) wants TLS: use --tlsverify with --tlscacert, --tlscert and --tlskey, or DOCKER_TLS_VERIFY=1 with DOCKER_CERT_PATH", ep.Host, ep.Source)
+	}
 	path, unix := strings.CutPrefix(ep.Host, "unix://")
 	switch {
 	case unix && (errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "permission denied")):
@@ -133,6 +139,9 @@ func (c *Client) Explain(err error) error {
 			return errs.New(errs.Unavailable, "cannot reach the engine: there is no socket %s (chosen by %s); start the daemon with \"shoald\" or \"systemctl start shoald\", or name another host with --host or DOCKER_HOST", path, ep.Source)
 		}
 		return errs.New(errs.Unavailable, "cannot reach the engine: nobody answers on %s (chosen by %s); the daemon is not running: start it with \"shoald\" or \"systemctl start shoald\"", path, ep.Source)
+	}
+	if text := explainTLS(err, ep.TLS != nil); text != "" {
+		return errs.New(errs.Unavailable, "cannot reach the engine at %s (chosen by %s): %s", ep.Host, ep.Source, text)
 	}
 	return errs.New(errs.Unavailable, "cannot reach the engine at %s (chosen by %s): %w; check that the daemon there runs, the address is right, and TLS is set as the server has it", ep.Host, ep.Source, err)
 }

@@ -50,7 +50,7 @@ func Resolve(o Options) (Endpoint, error) {
 	if ep.Host == "" {
 		ep.Host, ep.Source = DefaultHost, "the default"
 	}
-	if ep.Host, err = normalHost(ep.Host); err != nil {
+	if ep.Host, err = normalHost(ep.Host, o.secured(ep.Host)); err != nil {
 		return ep, errs.Wrap(err, "%s", ep.Source)
 	}
 	ep.TLS, err = o.tlsConfig(ep.Host, dir)
@@ -66,7 +66,7 @@ func fromContext(ep Endpoint, dir, name, source string) (Endpoint, error) {
 	if ep.Host = c.Host; ep.Host == "" {
 		ep.Host = DefaultHost
 	}
-	if ep.Host, err = normalHost(ep.Host); err != nil {
+	if ep.Host, err = normalHost(ep.Host, c.TLSDir != "" || c.SkipTLSVerify); err != nil {
 		return ep, errs.Wrap(err, "context %q", name)
 	}
 	if strings.HasPrefix(ep.Host, "unix://") || strings.HasPrefix(ep.Host, "ssh://") || c.TLSDir == "" && !c.SkipTLSVerify {
@@ -82,8 +82,8 @@ func fromContext(ep Endpoint, dir, name, source string) (Endpoint, error) {
 	return ep, errs.Wrap(err, "context %q", name)
 }
 
-// normalHost gives a host its scheme.
-func normalHost(host string) (string, error) {
+// normalHost gives a host its scheme, and its port: that of TLS or the other.
+func normalHost(host string, tls bool) (string, error) {
 	switch {
 	case strings.HasPrefix(host, "/"):
 		return "unix://" + host, nil
@@ -103,9 +103,14 @@ func normalHost(host string) (string, error) {
 		return "", errs.New(errs.Invalid, "host %q: a socket's path must be absolute: unix:///path", host)
 	}
 	if scheme == "tcp" && !strings.Contains(rest[strings.LastIndexByte(rest, ']')+1:], ":") {
-		host += ":2375"
+		host += map[bool]string{false: ":2375", true: ":2376"}[tls]
 	}
 	return host, nil
+}
+
+// secured says whether TLS is asked for.
+func (o Options) secured(host string) bool {
+	return o.TLS.Enabled || o.TLS.Verify || o.getenv("DOCKER_TLS_VERIFY") != "" || o.getenv("DOCKER_TLS") != "" || strings.HasPrefix(host, "https://")
 }
 
 // tlsConfig follows Docker's flags and DOCKER_TLS, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH.
@@ -113,12 +118,11 @@ func (o Options) tlsConfig(host, dir string) (*tls.Config, error) {
 	if strings.HasPrefix(host, "unix://") || strings.HasPrefix(host, "ssh://") {
 		return nil, nil
 	}
-	t := o.TLS
-	t.Verify = t.Verify || o.getenv("DOCKER_TLS_VERIFY") != ""
-	enabled := t.Enabled || t.Verify || o.getenv("DOCKER_TLS") != "" || strings.HasPrefix(host, "https://")
-	if !enabled {
+	if !o.secured(host) {
 		return nil, nil
 	}
+	t := o.TLS
+	t.Verify = t.Verify || o.getenv("DOCKER_TLS_VERIFY") != ""
 	certs := orDefault(o.getenv("DOCKER_CERT_PATH"), dir)
 	for file, to := range map[string]*string{"ca.pem": &t.CA, "cert.pem": &t.Cert, "key.pem": &t.Key} {
 		if path := filepath.Join(certs, file); *to == "" && exists(path) {
