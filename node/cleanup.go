@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/moby/sys/mountinfo"
 	"github.com/spf13/pflag"
@@ -20,6 +21,9 @@ import (
 	"github.com/shoalhq/shoal/node/config"
 	"github.com/shoalhq/shoal/runtime/cgroup"
 )
+
+// patience is how long containers may take to stop that ask for more time than the daemon's shutdown gives.
+const patience = 2 * time.Minute
 
 // Cleanup is `shoald cleanup`: what a daemon leaves for the next one goes, since there will be none: containers are stopped
 // as by a shutdown of the machine, so that those with a restart policy come back with the next installation; then
@@ -43,17 +47,17 @@ func Cleanup(args []string, out io.Writer) error {
 		return err
 	}
 	if err = n.build(context.Background(), engine.StopOnly); err == nil {
-		err = n.shutdown(cfg.Daemon.StopTimeout)
+		err = n.shutdown(max(cfg.Daemon.StopTimeout, patience))
 	}
 	release()
-	err = errors.Join(err, network.Dismantle(n.networkConfig(&cfg, plugin.New(plugin.Config{}))))
 	if n.tasks == nil {
 		return err
 	}
 	if left, lerr := n.tasks.Known(); lerr == nil && len(left) > 0 {
-		return errors.Join(err, errs.New(errs.Conflict, "containers still run, and their files in %s stay: %s; end their processes and do this again",
+		return errors.Join(err, errs.New(errs.Conflict, "containers still run, and their networks and files in %s stay: %s; end their processes and do this again",
 			cfg.Daemon.ExecRoot, strings.Join(left, ", ")))
 	}
+	err = errors.Join(err, network.Dismantle(n.networkConfig(&cfg, plugin.New(plugin.Config{}))))
 	removeGroups(&cfg)
 	return errors.Join(err, clearExecRoot(cfg.Daemon.ExecRoot))
 }
