@@ -52,7 +52,7 @@ func (e *Engine) create(ctx context.Context, r model.CreateRequest, fill func(up
 	}
 	c := &model.Container{ID: ids.New(), Created: e.now(), Spec: r.Spec}
 	c.State.Status = model.StatusCreated
-	c.Image = model.ContainerImage{Ref: r.Image, ID: img.ID, Digest: img.Manifest, Platform: img.Platform.String()}
+	c.Image = model.ContainerImage{Ref: r.Image, ID: img.ID, Digest: img.Manifest.Digest, Type: img.Manifest.MediaType, Size: img.Manifest.Size, Platform: img.Platform.String()}
 	warnings, err := e.settle(c, img.Config)
 	if err != nil {
 		return model.CreateResult{}, err
@@ -170,7 +170,7 @@ func (e *Engine) pinJoins(s *model.ContainerSpec) error {
 		}
 		other, err := e.find(name)
 		if err != nil {
-			return errs.Wrap(err, "cannot join the %s namespace", what)
+			return errs.As(errs.Invalid, errs.Wrap(err, "cannot join the %s namespace", what)) // "not found" would make clients pull the image
 		}
 		*mode = "container:" + other.id
 	}

@@ -16,7 +16,7 @@ func parseDetachKeys(text string) ([]byte, error) {
 	}
 	var keys []byte
 	for key := range strings.SplitSeq(text, ",") {
-		name, ctrl := strings.CutPrefix(strings.ToLower(key), "ctrl-")
+		name, ctrl := strings.CutPrefix(key, "ctrl-")
 		switch {
 		case ctrl && len(name) == 1 && name[0] >= 'a' && name[0] <= 'z':
 			keys = append(keys, name[0]-'a'+1)

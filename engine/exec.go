@@ -139,7 +139,7 @@ func (e *Engine) ExecCreate(ctx context.Context, ref string, spec model.ExecSpec
 	}
 	for _, env := range spec.Env {
 		if env == "" || env[0] == '=' {
-			return "", invalid("invalid environment variable: %q has no name; write NAME=value", env)
+			return "", invalid("invalid environment variable: %s has no name; write NAME=value", env)
 		}
 	}
 	x := &execution{id: ids.New(), container: en.id, spec: spec}
@@ -185,7 +185,7 @@ func (e *Engine) ExecStart(ctx context.Context, id string, opts model.ExecStartO
 	}
 	process, err := e.execProcess(ctx, en.get(), x.spec)
 	if err != nil {
-		e.execEnded(x, 126)
+		e.execEnded(x, 125) // not the program's failure: the client gets an ordinary answer
 		return err
 	}
 	request := TaskExec{ID: x.id, Process: process, Tty: x.spec.Tty, Detach: opts.Detach, ConsoleSize: x.spec.ConsoleSize}

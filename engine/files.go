@@ -58,7 +58,7 @@ func (e *Engine) StatPath(ctx context.Context, ref, name string) (model.PathStat
 	}
 	defer release()
 	st, err := e.ports.RootFS.Stat(ctx, v, rooted(name))
-	return st, e.pathError(err, en, name)
+	return st, e.pathError(err, ref, en, name)
 }
 
 // CopyFrom gives a path of a container as a tar archive whose top is the path's base name.
@@ -70,7 +70,7 @@ func (e *Engine) CopyFrom(ctx context.Context, ref, name string) (io.ReadCloser,
 	r, st, err := e.ports.RootFS.CopyFrom(ctx, v, rooted(name))
 	if err != nil {
 		release()
-		return nil, st, e.pathError(err, en, name)
+		return nil, st, e.pathError(err, ref, en, name)
 	}
 	e.publish(en.get(), "archive-path", nil)
 	return &heldReader{r, sync.OnceFunc(release)}, st, nil
@@ -95,7 +95,14 @@ func (e *Engine) CopyTo(ctx context.Context, ref, name string, archive io.Reader
 	}
 	defer release()
 	c := en.get()
-	opts := CopyToOptions{NoOverwriteDirNonDir: noOverwriteDirNonDir, CopyUIDGID: copyUIDGID}
+	opts := CopyToOptions{NoOverwriteDirNonDir: noOverwriteDirNonDir}
+	if copyUIDGID && c.Spec.Process.User != "" { // Docker's meaning of it: what is copied belongs to the container's user
+		who, err := e.lookupUser(ctx, userDatabase{dirs: v.Dirs, pid: v.Pid}, c.Spec.Process.User, nil)
+		if err != nil {
+			return err
+		}
+		opts.Owner = &[2]uint32{who.UID, who.GID}
+	}
 	if c.Spec.Storage.ReadonlyRootfs {
 		if !onWritableMount(c, path.Clean(rooted(name))) {
 			return errs.New(errs.Forbidden, "container rootfs is marked read-only: %s of container %s is not on a volume", name, c.Name)
@@ -103,7 +110,7 @@ func (e *Engine) CopyTo(ctx context.Context, ref, name string, archive io.Reader
 		opts.ReadOnlyRoot = true
 	}
 	if err := e.ports.RootFS.CopyTo(ctx, v, rooted(name), archive, opts); err != nil {
-		return e.pathError(err, en, name)
+		return e.pathError(err, ref, en, name)
 	}
 	e.publish(c, "extract-to-dir", nil)
 	return nil
@@ -136,9 +143,9 @@ func (e *Engine) viewOf(ctx context.Context, ref string) (en *entry, v RootView,
 }
 
 // pathError puts Docker's words round what went wrong with a path.
-func (e *Engine) pathError(err error, en *entry, name string) error {
+func (e *Engine) pathError(err error, ref string, en *entry, name string) error {
 	if errs.Is(err, errs.NotFound) {
-		return errs.New(errs.NotFound, "Could not find the file %s in container %s", name, en.get().Name)
+		return errs.New(errs.NotFound, "Could not find the file %s in container %s", name, ref)
 	}
 	return errs.Wrap(err, "path %s in container %s", name, en.get().Name)
 }

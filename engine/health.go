@@ -211,7 +211,7 @@ func (m *healthMonitor) run(ctx context.Context, output *bounded) int {
 	case <-ctx.Done():
 	}
 	m.task.Streams().SignalExec(context.WithoutCancel(ctx), id, sigKill)
-	output.replace("Health check exceeded timeout (" + m.check.Timeout.String() + ")")
+	output.begin("Health check exceeded timeout (" + m.check.Timeout.String() + ")")
 	return -1
 }
 
@@ -277,8 +277,12 @@ func (b *bounded) String() string {
 	return string(b.buf)
 }
 
-func (b *bounded) replace(text string) {
+// begin puts text before what was written.
+func (b *bounded) begin(text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.buf = append(b.buf[:0], text...)
+	if len(b.buf) > 0 {
+		text += ": "
+	}
+	b.buf = append([]byte(text), b.buf...)
 }

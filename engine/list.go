@@ -102,7 +102,7 @@ func (e *Engine) compileFilters(ctx context.Context, filters model.Filters) (fil
 		}
 		make, ok := filterKinds[key]
 		if !ok {
-			return nil, invalid("invalid filter '%s'; known are ancestor, before, expose, exited, health, id, is-task, label, name, network, publish, since, status, volume", key)
+			return nil, invalid("invalid filter '%s'; known are ancestor, annotation, before, expose, exited, health, id, is-task, label, name, network, publish, since, status, volume", key)
 		}
 		one, err := make(e, ctx, values)
 		if err != nil {
@@ -116,20 +116,21 @@ func (e *Engine) compileFilters(ctx context.Context, filters model.Filters) (fil
 type match = func(c *model.Container) bool
 
 var filterKinds = map[string]func(e *Engine, ctx context.Context, values []string) (match, error){
-	"id":       filterID,
-	"name":     filterName,
-	"label":    filterLabel,
-	"status":   filterStatus,
-	"exited":   filterExited,
-	"health":   filterHealth,
-	"is-task":  filterIsTask,
-	"before":   filterBefore,
-	"since":    filterSince,
-	"volume":   filterVolume,
-	"network":  filterNetwork,
-	"publish":  filterPublish,
-	"expose":   filterExpose,
-	"ancestor": filterAncestor,
+	"id":         filterID,
+	"name":       filterName,
+	"label":      filterLabel,
+	"annotation": filterAnnotation,
+	"status":     filterStatus,
+	"exited":     filterExited,
+	"health":     filterHealth,
+	"is-task":    filterIsTask,
+	"before":     filterBefore,
+	"since":      filterSince,
+	"volume":     filterVolume,
+	"network":    filterNetwork,
+	"publish":    filterPublish,
+	"expose":     filterExpose,
+	"ancestor":   filterAncestor,
 }
 
 // matches compares as Docker's filters do: equal, or the value as a regular expression found anywhere.
@@ -158,6 +159,10 @@ func filterName(_ *Engine, _ context.Context, values []string) (match, error) {
 
 func filterLabel(_ *Engine, _ context.Context, values []string) (match, error) {
 	return func(c *model.Container) bool { return matchLabels(c.Spec.Labels, values) }, nil
+}
+
+func filterAnnotation(_ *Engine, _ context.Context, values []string) (match, error) {
+	return func(c *model.Container) bool { return matchLabels(c.Spec.Options.Annotations, values) }, nil
 }
 
 // matchLabels wants every "key" to be there and every "key=value" to be equal.

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -50,6 +51,7 @@ func merge(s *model.ContainerSpec, img model.ImageConfig) error {
 	if p.WorkingDir == "" {
 		p.WorkingDir = "/"
 	}
+	p.WorkingDir = path.Clean(p.WorkingDir)
 	return nil
 }
 

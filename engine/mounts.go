@@ -122,7 +122,7 @@ func (r *mountResolver) volumesFrom(from string) error {
 	}
 	other, err := r.e.find(name)
 	if err != nil {
-		return errs.Wrap(err, "volumes-from")
+		return errs.As(errs.Invalid, errs.Wrap(err, "volumes-from")) // "not found" would make clients pull the image
 	}
 	for _, mp := range other.get().Mounts {
 		if mp.Type == "tmpfs" {

@@ -346,7 +346,7 @@ func (e *Engine) lookupUser(ctx context.Context, root userDatabase, name string,
 	}
 	found, err := user.GetExecUser(name, &user.ExecUser{Home: "/"}, bytes.NewReader(passwd), bytes.NewReader(group))
 	if err != nil {
-		return ocispec.User{}, errs.As(errs.Invalid, &StartFailure{Code: 126, Err: errs.Wrap(err, "user %q", name)})
+		return ocispec.User{}, errs.As(errs.Invalid, &StartFailure{Code: 126, Err: err}) // which names the user
 	}
 	if err := checkIDs(name, append([]int{found.Uid, found.Gid}, found.Sgids...)); err != nil {
 		return ocispec.User{}, err

@@ -268,7 +268,7 @@ type RootView struct {
 // CopyToOptions are the choices of CopyTo.
 type CopyToOptions struct {
 	NoOverwriteDirNonDir bool
-	CopyUIDGID           bool
+	Owner                *[2]uint32 // user and group, in the container, that everything gets; nil keeps the archive's
 	ReadOnlyRoot         bool
 }
 

@@ -21,7 +21,7 @@ func TestDetachKeys(t *testing.T) {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"ctrl-", "ctrl-1", "ab", ",", "ctrl-aa"} {
+	for _, text := range []string{"ctrl-", "ctrl-1", "ab", ",", "ctrl-aa", "ctrl-A", "Ctrl-a"} {
 		if _, err := parseDetachKeys(text); !errs.Is(err, errs.Invalid) {
 			t.Errorf("%q: %v", text, err)
 		}

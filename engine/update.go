@@ -32,7 +32,7 @@ func (e *Engine) Update(ctx context.Context, ref string, r model.UpdateRequest) 
 	next.Spec.Resources = updateResources(c.Spec.Resources, r.Resources)
 	if r.Restart.Name != "" {
 		if c.Spec.Options.AutoRemove && r.Restart.Name != "no" {
-			return nil, invalid("cannot update container %s: restart policy cannot be updated because AutoRemove is enabled for the container", c.Name)
+			return nil, errs.New(errs.Conflict, "cannot update container %s: Restart policy cannot be updated because AutoRemove is enabled for the container", c.Name)
 		}
 		next.Spec.Restart = r.Restart
 	}
@@ -112,7 +112,8 @@ func updateResources(old, in model.Resources) model.Resources {
 		}
 	}
 	if in.PidsLimit != nil {
-		out.PidsLimit = in.PidsLimit
+		none := max(*in.PidsLimit, 0) // however it was said that there is none
+		out.PidsLimit = &none
 	}
 	return out
 }

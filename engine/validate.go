@@ -43,7 +43,7 @@ func validateProcess(s *model.ContainerSpec) error {
 	}
 	for _, env := range p.Env {
 		if env == "" || env[0] == '=' {
-			return invalid("invalid environment variable: %q has no name; write NAME=value", env)
+			return invalid("invalid environment variable: %s has no name; write NAME=value", env)
 		}
 	}
 	for what, list := range map[string][]string{"entrypoint": p.Entrypoint, "command": p.Cmd, "environment": p.Env,

@@ -23,6 +23,8 @@ type ContainerImage struct {
 	Ref      string // as the user wrote it
 	ID       string // config digest "sha256:..."; empty for a container of a root directory
 	Digest   string // digest of the platform's manifest, when known
+	Type     string // media type of the manifest
+	Size     int64  // of the manifest
 	Platform string // "linux/amd64"
 }
 

@@ -8,11 +8,11 @@ import (
 
 // Image is one image as it can be run: one platform of what a name points to. Times are UTC.
 type Image struct {
-	ID          string   // digest of the config: "sha256:..."
-	Target      string   // digest of what the names point to: a manifest, or an index of several platforms
-	Manifest    string   // digest of this platform's manifest
-	RepoTags    []string // familiar names with tag, sorted
-	RepoDigests []string // familiar repository@Target, sorted; of images that came from or went to a registry, or were asked for by digest
+	ID          string     // digest of the config: "sha256:..."
+	Target      Descriptor // of what the names point to: a manifest, or an index of several platforms
+	Manifest    Descriptor // of this platform's manifest
+	RepoTags    []string   // familiar names with tag, sorted
+	RepoDigests []string   // familiar repository@Target, sorted; of images that came from or went to a registry, or were asked for by digest
 	Platform    Platform
 	Size        int64 // bytes: the unpacked layers, or what the content says of them while they are not unpacked
 	Created     time.Time
@@ -20,6 +20,13 @@ type Image struct {
 	Config      ImageConfig
 	DiffIDs     []string // of the layers, base first; digests of the uncompressed archives
 	History     []ImageHistory
+}
+
+// Descriptor names a document of the content store.
+type Descriptor struct {
+	MediaType string
+	Digest    string // "sha256:..."
+	Size      int64
 }
 
 // Dangling says whether no tag points to the image. A digest that a registry knows it by is no tag: what a newer pull of

@@ -118,6 +118,9 @@ type EndpointSpec struct {
 	GatewayPriority int               `json:"gatewayPriority,omitempty"` // the highest gives the container's default route
 }
 
+// SubnetUse is how many addresses of a subnet are taken, reserved ones included, and how many can still be chosen.
+type SubnetUse struct{ InUse, Free uint64 }
+
 // Endpoint is one container's place on one network while the container has a network namespace.
 type Endpoint struct {
 	ID          string       `json:"id"`

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -222,16 +223,31 @@ func (m *Manager) Resolve(_ context.Context, ref string) (model.Network, error) 
 	return s.Network, nil
 }
 
+// Subnets tells how full the subnets of a network are; nil where another program chooses its addresses.
+func (m *Manager) Subnets(networkID string) map[netip.Prefix]model.SubnetUse {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.nets[networkID]
+	if s == nil || len(s.pools) == 0 {
+		return nil
+	}
+	out := map[netip.Prefix]model.SubnetUse{}
+	for _, p := range s.pools {
+		out[p.Subnet] = model.SubnetUse{InUse: uint64(p.InUse()), Free: p.Left()}
+	}
+	return out
+}
+
 // find is Resolve under the lock.
 func (m *Manager) find(ref string) (*state, error) {
 	if ref == "default" {
 		ref = model.NetworkBridge
 	}
+	if s := m.nets[ref]; s != nil { // an ID in whole means that network, also when another has it as its name
+		return s, nil
+	}
 	if id, ok := m.names[ref]; ok {
 		return m.nets[id], nil
-	}
-	if s := m.nets[ref]; s != nil {
-		return s, nil
 	}
 	var hit *state
 	for id, s := range m.nets {

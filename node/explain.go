@@ -124,7 +124,12 @@ func (n *Node) imageUsers(ctx context.Context, id string) (out []explain.ImageUs
 }
 
 func networkFacts(v server.NetworkView) *explain.Network {
-	f := &explain.Network{Network: v.Network, Free: v.Free}
+	f := &explain.Network{Network: v.Network, Free: map[string]uint64{}}
+	for subnet, use := range v.Subnets {
+		if !v.Chosen { // else a further subnet is taken when they are full
+			f.Free[subnet.String()] = use.Free
+		}
+	}
 	for id, m := range v.Endpoints {
 		name := m.ContainerName
 		if name == "" {

@@ -136,7 +136,7 @@ type apiNetworks struct {
 }
 
 func (a apiNetworks) view(ctx context.Context, n model.Network) server.NetworkView {
-	v := server.NetworkView{Network: n, Endpoints: map[string]server.NetworkMember{}}
+	v := server.NetworkView{Network: n, Endpoints: map[string]server.NetworkMember{}, Subnets: a.networks.Subnets(n.ID)}
 	for _, ep := range a.networks.Endpoints(ctx, n.ID) {
 		m := server.NetworkMember{Endpoint: ep}
 		if c, err := a.engine.Inspect(ctx, ep.ContainerID, false); err == nil {

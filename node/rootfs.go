@@ -25,7 +25,7 @@ func (r rootFS) CopyFrom(ctx context.Context, v engine.RootView, path string) (i
 }
 
 func (r rootFS) CopyTo(ctx context.Context, v engine.RootView, path string, tar io.Reader, o engine.CopyToOptions) error {
-	return r.FS.CopyTo(ctx, view(v), path, tar, rootview.CopyOptions{NoOverwriteDirNonDir: o.NoOverwriteDirNonDir, ReadOnlyRoot: o.ReadOnlyRoot})
+	return r.FS.CopyTo(ctx, view(v), path, tar, rootview.CopyOptions(o))
 }
 
 func (r rootFS) Export(ctx context.Context, v engine.RootView, w io.Writer) error {

@@ -22,7 +22,8 @@ func itoa(n int) string { return strconv.Itoa(n) }
 
 // CopyOptions are the choices of CopyTo.
 type CopyOptions struct {
-	NoOverwriteDirNonDir bool // a directory may not take the place of something else, nor the other way
+	NoOverwriteDirNonDir bool       // a directory may not take the place of something else, nor the other way
+	Owner                *[2]uint32 // user and group that everything gets; nil keeps the archive's
 	ReadOnlyRoot         bool
 }
 
@@ -96,6 +97,9 @@ func (x *extractor) run(ctx context.Context, archive io.Reader) error {
 		}
 		if err != nil {
 			return errs.New(errs.Invalid, "the archive cannot be read: %w", err)
+		}
+		if x.o.Owner != nil {
+			h.Uid, h.Gid = int(x.o.Owner[0]), int(x.o.Owner[1])
 		}
 		outside(x.root.ids, h)
 		if err := x.entry(h, t); err != nil {

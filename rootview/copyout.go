@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"os"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -102,11 +101,19 @@ func (t *treeWriter) dir(parent int, entry, name string, st *unix.Stat_t) error 
 	}
 	slices.Sort(names)
 	for _, n := range names {
-		if err := t.entry(fd, n, path.Join(name, n)); err != nil {
+		if err := t.entry(fd, n, below(name, n)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// below joins names as Docker does: what is in "." is "./name".
+func below(dir, name string) string {
+	if dir == "" || strings.HasSuffix(dir, "/") {
+		return dir + name
+	}
+	return dir + "/" + name
 }
 
 // entry writes one name of the directory fd.

@@ -47,7 +47,7 @@ func (r *root) stat(p string) (model.PathStat, *os.File, error) {
 		f.Close()
 		return model.PathStat{}, nil, err
 	}
-	out := model.PathStat{Name: path.Base(abs), Size: st.Size, Mode: goMode(st.Mode), Mtime: time.Unix(st.Mtim.Unix())}
+	out := model.PathStat{Name: baseName(p, abs), Size: st.Size, Mode: goMode(st.Mode), Mtime: time.Unix(st.Mtim.Unix())}
 	if wantDir && !out.Mode.IsDir() {
 		f.Close()
 		return out, nil, errs.New(errs.Invalid, "%s in container is not a directory; leave out the slash at its end", abs)
@@ -56,6 +56,14 @@ func (r *root) stat(p string) (model.PathStat, *os.File, error) {
 		out.LinkTarget = r.leadsTo(abs)
 	}
 	return out, f, nil
+}
+
+// baseName is the last part of a path as asked for: of one that ends in a dot, which means what is in the directory, a dot.
+func baseName(p, abs string) string {
+	if p = strings.TrimRight(p, "/"); p == "." || strings.HasSuffix(p, "/.") {
+		return "."
+	}
+	return path.Base(abs)
 }
 
 // leadsTo is the absolute path in the container that a link ends at; of a dangling one, its text.

@@ -17,7 +17,7 @@ import (
 // The warnings are for the client.
 func FromCreate(b *CreateBody, name, platform string, v types.Version) (model.CreateRequest, []string, error) {
 	if b.Config == nil {
-		return model.CreateRequest{}, nil, errs.New(errs.Invalid, "the request holds no container configuration; at least Image must be given")
+		return model.CreateRequest{}, nil, errs.New(errs.Invalid, "config cannot be empty in order to create a container: at least Image must be given")
 	}
 	cfg := b.Config
 	cfg.Cmd, cfg.Entrypoint = b.Cmd, b.Entrypoint

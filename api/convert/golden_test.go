@@ -32,7 +32,8 @@ func sampleView() *model.ContainerView {
 	return &model.ContainerView{
 		Container: model.Container{
 			ID: id, Name: "web", Created: created,
-			Image: model.ContainerImage{Ref: "whoami", ID: "sha256:" + strings.Repeat("1", 64), Platform: "linux/amd64"},
+			Image: model.ContainerImage{Ref: "whoami", ID: "sha256:" + strings.Repeat("1", 64), Platform: "linux/amd64",
+				Digest: "sha256:" + strings.Repeat("2", 64), Type: "application/vnd.oci.image.manifest.v1+json", Size: 500},
 			Spec: model.ContainerSpec{
 				Process: model.ProcessSpec{Cmd: []string{"serve", "a b"}, Entrypoint: []string{"/whoami"}, Env: []string{"A=b"}, WorkingDir: "/"},
 				Labels:  map[string]string{"tier": "front"}, Stop: model.StopSpec{Signal: "SIGTERM", Timeout: &timeout},
@@ -55,7 +56,8 @@ func sampleView() *model.ContainerView {
 }
 
 func sampleImage() *model.Image {
-	return &model.Image{ID: "sha256:" + strings.Repeat("1", 64), Target: "sha256:" + strings.Repeat("2", 64), Manifest: "sha256:" + strings.Repeat("2", 64),
+	manifest := model.Descriptor{MediaType: "application/vnd.oci.image.manifest.v1+json", Digest: "sha256:" + strings.Repeat("2", 64), Size: 500}
+	return &model.Image{ID: "sha256:" + strings.Repeat("1", 64), Target: manifest, Manifest: manifest,
 		RepoTags: []string{"whoami:latest"}, Platform: model.Platform{OS: "linux", Architecture: "amd64"}, Size: 1000, Created: created,
 		Config:  model.ImageConfig{Cmd: []string{"/whoami"}, ExposedPorts: []string{"80/tcp"}, Env: []string{"PATH=/bin"}},
 		DiffIDs: []string{"sha256:" + strings.Repeat("3", 64)},

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
@@ -20,6 +21,9 @@ func ImageSummary(i *model.ImageSummary, v types.Version) any {
 	s := image.Summary{ID: i.ID, ParentID: i.Origin.Parent, RepoTags: orEmpty(i.RepoTags), RepoDigests: orEmpty(i.RepoDigests),
 		Created: unix(i.Created), Size: i.Size, SharedSize: i.SharedSize, Labels: i.Config.Labels, Containers: int64(i.Containers),
 		Manifests: manifestSummaries(i.Manifests)}
+	if v >= 48 {
+		s.Descriptor = descriptor(i.Target, "")
+	}
 	if v < 51 {
 		s.Containers = -1
 	}
@@ -56,6 +60,28 @@ func manifestSummaries(list []model.ImageManifest) (out []image.ManifestSummary)
 	return out
 }
 
+// descriptor is nil for what is not known: containers of old records, and of root directories.
+func descriptor(d model.Descriptor, platform string) *ocispec.Descriptor {
+	if d.Digest == "" || d.MediaType == "" {
+		return nil
+	}
+	out := &ocispec.Descriptor{MediaType: d.MediaType, Digest: digest.Digest(d.Digest), Size: d.Size}
+	if f := strings.SplitN(platform, "/", 3); len(f) >= 2 {
+		out.Platform = &ocispec.Platform{OS: f[0], Architecture: f[1]}
+		if len(f) == 3 {
+			out.Platform.Variant = f[2]
+		}
+	}
+	return out
+}
+
+func imageManifest(c *model.Container, v types.Version) *ocispec.Descriptor {
+	if v < 48 {
+		return nil
+	}
+	return descriptor(model.Descriptor{MediaType: c.Image.Type, Digest: c.Image.Digest, Size: c.Image.Size}, c.Image.Platform)
+}
+
 func unix(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -70,6 +96,9 @@ func ImageInspect(i *model.Image, manifests []model.ImageManifest, v types.Versi
 		Author: i.Origin.Author, Config: cfg, Architecture: i.Platform.Architecture, Variant: i.Platform.Variant, Os: i.Platform.OS,
 		OsVersion: i.Platform.OSVersion, Size: i.Size, RootFS: image.RootFS{Type: "layers", Layers: i.DiffIDs},
 		Metadata: image.Metadata{LastTagTime: i.Origin.LastTagged}, Manifests: manifestSummaries(manifests)}
+	if v >= 48 {
+		r.Descriptor = descriptor(i.Target, "")
+	}
 	if !i.Created.IsZero() {
 		r.Created = i.Created.UTC().Format(time.RFC3339Nano)
 	}

@@ -24,6 +24,7 @@ func Inspect(view *model.ContainerView, v types.Version) any {
 		NetworkSettings: &container.NetworkSettings{SandboxID: c.Network.SandboxID, SandboxKey: c.Network.SandboxKey,
 			Ports: ports(c), Networks: endpoints(c)},
 	}
+	r.ImageManifestDescriptor = imageManifest(c, v)
 	if r.HostConfig.LogConfig.Config == nil {
 		r.HostConfig.LogConfig.Config = map[string]string{}
 	}

@@ -71,19 +71,14 @@ func NetworkMember(e *model.Endpoint, containerName string) network.EndpointReso
 	return out
 }
 
-// SubnetStatus is how full the network's subnets are; free tells of each how many addresses can still be chosen.
-func SubnetStatus(n *model.Network, used map[string]uint64, free map[string]uint64) *network.Status {
-	if free == nil {
+// NetworkStatus is how full the network's subnets are.
+func NetworkStatus(use map[netip.Prefix]model.SubnetUse) *network.Status {
+	if use == nil {
 		return nil
 	}
 	subnets := network.SubnetStatuses{}
-	for _, p := range n.IPAM.Pools {
-		subnets[p.Subnet] = network.SubnetStatus{IPsInUse: used[p.Subnet.String()], DynamicIPsAvailable: free[p.Subnet.String()]}
+	for subnet, u := range use {
+		subnets[subnet] = network.SubnetStatus{IPsInUse: u.InUse, DynamicIPsAvailable: u.Free}
 	}
 	return &network.Status{IPAM: network.IPAMStatus{Subnets: subnets}}
-}
-
-// InSubnet says whether an endpoint's address is of the subnet.
-func InSubnet(e *model.Endpoint, subnet netip.Prefix) bool {
-	return e.IPv4.IsValid() && subnet.Contains(e.IPv4.Addr()) || e.IPv6.IsValid() && subnet.Contains(e.IPv6.Addr())
 }

@@ -45,7 +45,7 @@ func adjustOld(b *CreateBody, hc *container.HostConfig, v types.Version, warning
 		}
 		if n := b.NetworkingConfig; n != nil {
 			if len(n.EndpointsConfig) > 1 {
-				return errs.New(errs.Invalid, "the container cannot be created on %d networks at once by a client of API version %s; that needs 1.44 (connect the others afterwards)",
+				return errs.New(errs.Invalid, "Container cannot be created with multiple network endpoints: %d are asked for by a client of API version %s; that needs 1.44 (connect the others afterwards)",
 					len(n.EndpointsConfig), v)
 			}
 			for _, es := range n.EndpointsConfig {

@@ -60,7 +60,7 @@ func TestOldCreates(t *testing.T) {
 		{`{"Image":"i","HostConfig":{"Sysctls":{"net.ipv4.conf.eth0.log_martians":"1"}}}`, 48, "", func(r model.CreateRequest, _ []string) bool {
 			return len(r.Spec.Isolation.Sysctls) == 1
 		}},
-		{`{}`, 56, "no container configuration", nil},
+		{`{}`, 56, "config cannot be empty", nil},
 	} {
 		var b CreateBody
 		if err := json.Unmarshal([]byte(c.body), &b); err != nil {

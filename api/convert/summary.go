@@ -32,6 +32,7 @@ func Summary(view *model.ContainerView, v types.Version, now time.Time) containe
 	if v >= 46 {
 		s.HostConfig.Annotations = c.Spec.Options.Annotations
 	}
+	s.ImageManifestDescriptor = imageManifest(c, v)
 	if v >= 52 {
 		s.Health = &container.HealthSummary{Status: container.NoHealthcheck}
 		if h := c.State.Health; h != nil {

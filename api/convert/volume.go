@@ -2,6 +2,7 @@ package convert
 
 import (
 	"cmp"
+	"maps"
 	"time"
 
 	"github.com/moby/moby/api/types/volume"
@@ -10,9 +11,20 @@ import (
 	"github.com/shoalhq/shoal/model"
 )
 
+// anonymousLabel is on every volume that the engine named itself.
+const anonymousLabel = "com.docker.volume.anonymous"
+
 // Volume is a volume as the API shows it.
 func Volume(m *model.Volume) volume.Volume {
-	out := volume.Volume{Name: m.Name, Driver: m.Driver, Mountpoint: m.Mountpoint, Labels: m.Labels, Options: m.Options, Scope: cmp.Or(m.Scope, model.ScopeLocal), Status: m.Status}
+	labels := m.Labels
+	if m.Anonymous { // a label that others see; what counts here is the mark
+		labels = maps.Clone(labels)
+		if labels == nil {
+			labels = map[string]string{}
+		}
+		labels[anonymousLabel] = ""
+	}
+	out := volume.Volume{Name: m.Name, Driver: m.Driver, Mountpoint: m.Mountpoint, Labels: labels, Options: m.Options, Scope: cmp.Or(m.Scope, model.ScopeLocal), Status: m.Status}
 	if !m.Created.IsZero() {
 		out.CreatedAt = m.Created.UTC().Format(time.RFC3339)
 	}

@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"io"
+	"net/netip"
 
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
@@ -114,8 +115,8 @@ type Registry interface {
 // NetworkView is a network with what is on it now.
 type NetworkView struct {
 	model.Network
-	Endpoints map[string]NetworkMember // by container ID
-	Free      map[string]uint64        // by subnet: addresses that can still be chosen; nil when not known
+	Endpoints map[string]NetworkMember         // by container ID
+	Subnets   map[netip.Prefix]model.SubnetUse // nil when not known
 }
 
 // NetworkMember is one container's place on a network.

@@ -28,10 +28,7 @@ func decode(w http.ResponseWriter, r *http.Request, v any, optional bool) error 
 		if optional {
 			return nil
 		}
-		return errs.New(errs.Invalid, "the request has no body; send a JSON object with Content-Type application/json")
-	}
-	if err := checkJSONType(r, optional); err != nil {
-		return err
+		return errs.New(errs.Invalid, "invalid JSON: %w: the request has no body; send a JSON object with Content-Type application/json", io.EOF)
 	}
 	data, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
@@ -41,24 +38,21 @@ func decode(w http.ResponseWriter, r *http.Request, v any, optional bool) error 
 		}
 		return errs.New(errs.Invalid, "read the request's body: %w", err)
 	}
+	if len(data) == 0 && optional { // Docker's own client sends an empty start as text/plain
+		return nil
+	}
+	if err := checkJSONType(r); err != nil {
+		return err
+	}
 	if len(bytes.TrimSpace(data)) == 0 {
-		if optional {
-			return nil
-		}
-		return errs.New(errs.Invalid, "the request's body is empty; send a JSON object")
+		return errs.New(errs.Invalid, "invalid JSON: %w: the request's body is empty; send a JSON object", io.EOF)
 	}
 	return decodeJSON(data, v)
 }
 
-func checkJSONType(r *http.Request, optional bool) error {
+func checkJSONType(r *http.Request) error {
 	ct := r.Header.Get("Content-Type")
-	if ct == "" && optional {
-		return nil
-	}
 	if mt, _, err := mime.ParseMediaType(ct); err != nil || mt != "application/json" {
-		if optional && mt == "text/plain" { // what Docker's own client sends with an empty start
-			return nil
-		}
 		return errs.New(errs.Invalid, "unsupported Content-Type header (%s): must be 'application/json'", ct)
 	}
 	return nil
@@ -73,17 +67,17 @@ func decodeJSON(data []byte, v any) error {
 	switch {
 	case err == nil:
 		if rest := bytes.TrimSpace(data[dec.InputOffset():]); len(rest) > 0 {
-			return errs.New(errs.Invalid, "invalid JSON: there is more behind the end of the document, at %s", position(data, dec.InputOffset()))
+			return errs.New(errs.Invalid, "unexpected content after JSON: there is more behind the end of the document, at %s", position(data, dec.InputOffset()))
 		}
 		return nil
 	case errors.As(err, &syntax):
-		return errs.New(errs.Invalid, "invalid JSON at %s: %w", position(data, syntax.Offset), err)
+		return errs.New(errs.Invalid, "invalid JSON: %w, at %s", err, position(data, syntax.Offset))
 	case errors.As(err, &kind):
-		return errs.New(errs.Invalid, "invalid JSON at %s: field %q cannot be a %s, want %s", position(data, kind.Offset), embedded.Replace(kind.Field), kind.Value, kindName(kind.Type.Kind().String()))
+		return errs.New(errs.Invalid, "invalid JSON: field %q cannot be a %s, want %s, at %s", embedded.Replace(kind.Field), kind.Value, kindName(kind.Type.Kind().String()), position(data, kind.Offset))
 	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, io.EOF):
-		return errs.New(errs.Invalid, "invalid JSON at %s: the document ends too early", position(data, int64(len(data))))
+		return errs.New(errs.Invalid, "invalid JSON: the document ends too early, at %s", position(data, int64(len(data))))
 	}
-	return errs.New(errs.Invalid, "invalid value in the JSON document near %s: %w", position(data, dec.InputOffset()), err)
+	return errs.New(errs.Invalid, "invalid JSON: %w, near %s", err, position(data, dec.InputOffset()))
 }
 
 // embedded takes the names of Go's embedded structs out of a field's path; in JSON they are not there.
@@ -155,12 +149,18 @@ func (q query) int(name string, def int) (int, error) {
 // size reads a terminal's height and width.
 func (q query) size() (h, w uint, err error) {
 	for _, f := range []struct {
-		name string
-		to   *uint
-	}{{"h", &h}, {"w", &w}} {
-		n, err := strconv.ParseUint(q.Get(f.name), 10, 16)
+		name, word string
+		to         *uint
+	}{{"h", "height", &h}, {"w", "width", &w}} {
+		n, err := strconv.ParseInt(q.Get(f.name), 10, 64)
+		if err == nil && (n < 0 || n > math.MaxUint16) {
+			err = strconv.ErrRange
+		}
 		if err != nil {
-			return 0, 0, errs.New(errs.Invalid, "%s=%q is not a terminal size: want 0 to 65535 characters", f.name, q.Get(f.name))
+			if cause := errors.Unwrap(err); cause != nil { // without the name of Go's function
+				err = cause
+			}
+			return 0, 0, errs.New(errs.Invalid, "invalid resize %s %q: %w; want 0 to 65535 characters", f.word, q.Get(f.name), err)
 		}
 		*f.to = uint(n)
 	}

@@ -17,7 +17,7 @@ import (
 )
 
 // diskUsage tells what images, containers, volumes and the build cache take on disk. Versions from 1.52 have totals for
-// each kind, and the objects only when verbose; versions until 1.52 list the objects.
+// each kind; a client that says verbose gets the objects with them, any other also as the older versions listed them.
 func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request, v types.Version) error {
 	q, err := parseQuery(r)
 	if err != nil {
@@ -39,25 +39,25 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request, v types.Versi
 	if v >= 52 {
 		out.DiskUsage = usage
 	}
-	legacy := v <= 52 && !verbose
+	legacy := !verbose
 	if slices.Contains(want, "image") && s.b.Images != nil {
-		if err := s.imageUsage(r.Context(), usage, &out, verbose, legacy, v); err != nil {
+		if err := s.imageUsage(r.Context(), usage, &out, legacy, v); err != nil {
 			return err
 		}
 	}
 	if slices.Contains(want, "container") && s.b.Containers != nil {
-		if err := s.containerUsage(r.Context(), usage, &out, verbose, legacy, v); err != nil {
+		if err := s.containerUsage(r.Context(), usage, &out, legacy, v); err != nil {
 			return err
 		}
 	}
 	if slices.Contains(want, "volume") && s.b.Volumes != nil {
-		if err := s.volumeUsage(r.Context(), usage, &out, verbose, legacy); err != nil {
+		if err := s.volumeUsage(r.Context(), usage, &out, legacy, v); err != nil {
 			return err
 		}
 	}
 	if slices.Contains(want, "build-cache") {
 		// On a full disk the builder may not be able to open its records; the rest is what the asker needs then.
-		if err := s.cacheUsage(r.Context(), usage, &out, verbose, legacy, v); err != nil && len(want) == 1 {
+		if err := s.cacheUsage(r.Context(), usage, &out, legacy, v); err != nil && len(want) == 1 {
 			return err
 		} else if err != nil {
 			s.log.Warn("the build cache is left out of the disk usage", "error", err)
@@ -66,7 +66,7 @@ func (s *Server) diskUsage(w http.ResponseWriter, r *http.Request, v types.Versi
 	return writeJSON(w, http.StatusOK, out)
 }
 
-func (s *Server) imageUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnswer, verbose, legacy bool, v types.Version) error {
+func (s *Server) imageUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnswer, legacy bool, v types.Version) error {
 	u, err := s.b.Images.Usage(ctx)
 	if err != nil {
 		return err
@@ -84,7 +84,7 @@ func (s *Server) imageUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnsw
 		}
 		out.Images, out.LayersSize = &list, &u.LayersSize
 	}
-	if verbose {
+	if v >= 52 {
 		for i := range u.Images {
 			if sum, ok := convert.ImageSummary(&u.Images[i], v).(image.Summary); ok {
 				usage.ImageUsage.Items = append(usage.ImageUsage.Items, sum)
@@ -94,7 +94,7 @@ func (s *Server) imageUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnsw
 	return nil
 }
 
-func (s *Server) containerUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnswer, verbose, legacy bool, v types.Version) error {
+func (s *Server) containerUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnswer, legacy bool, v types.Version) error {
 	list, err := s.b.Containers.List(ctx, model.ListOptions{All: true, Size: true})
 	if err != nil {
 		return err
@@ -119,13 +119,13 @@ func (s *Server) containerUsage(ctx ctx, usage *system.DiskUsage, out *diskUsage
 	if legacy {
 		out.Containers = items
 	}
-	if verbose {
+	if v >= 52 {
 		u.Items = items
 	}
 	return nil
 }
 
-func (s *Server) volumeUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnswer, verbose, legacy bool) error {
+func (s *Server) volumeUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnswer, legacy bool, v types.Version) error {
 	list, _, err := s.b.Volumes.List(ctx, nil, true)
 	if err != nil {
 		return err
@@ -148,14 +148,14 @@ func (s *Server) volumeUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAns
 	if legacy {
 		out.Volumes = volumes(list)
 	}
-	if verbose {
+	if v >= 52 {
 		u.Items = volumes(list)
 	}
 	return nil
 }
 
 // cacheUsage tells of the build cache. What an image has too takes no space of the cache's own.
-func (s *Server) cacheUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnswer, verbose, legacy bool, v types.Version) error {
+func (s *Server) cacheUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnswer, legacy bool, v types.Version) error {
 	var list []model.BuildCacheRecord
 	if s.b.Builds != nil {
 		var err error
@@ -189,7 +189,7 @@ func (s *Server) cacheUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnsw
 	if v >= 31 && v < 42 {
 		out.BuilderSize = &u.TotalSize
 	}
-	if verbose {
+	if v >= 52 {
 		u.Items = items
 	}
 	return nil

@@ -67,8 +67,11 @@ func (s *Server) execStart(w http.ResponseWriter, r *http.Request, v types.Versi
 	}
 	ctx, cancel := s.untilClosing(context.WithoutCancel(r.Context()))
 	defer cancel()
-	t := &takeover{s: s, w: w, r: r, v: v, tty: e.Spec.Tty, stdin: e.Spec.AttachStdin, gone: cancel}
-	o.Ready = t.ready
+	t := &takeover{s: s, w: w, r: r, v: v, tty: body.Tty, stdin: e.Spec.AttachStdin, gone: cancel}
+	// The start's own Tty says what the client reads: frames, also of an exec with a terminal, where it does not ask for one.
+	if o.Ready = t.ready; e.Spec.Tty && !body.Tty {
+		o.Ready = t.readyFramed
+	}
 	err = s.b.Execs.ExecStart(ctx, e.ID, o)
 	if err != nil && t.conn == nil && s.programFailed(ctx, e.ID) {
 		// Clients expect the stream, read the reason there and ask for the exit code afterwards.

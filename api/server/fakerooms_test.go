@@ -89,7 +89,7 @@ func fakeNetwork() NetworkView {
 	return NetworkView{Network: model.Network{ID: strings.Repeat("a", 64), Created: time.Unix(1700000000, 0), NetworkSpec: model.NetworkSpec{Name: "own", Driver: "bridge", IPv4: true,
 		IPAM: model.IPAM{Pools: []model.IPPool{{Subnet: subnet, Gateway: netip.MustParseAddr("10.0.0.1")}}}}},
 		Endpoints: map[string]NetworkMember{strings.Repeat("c", 64): {ContainerName: "web", Endpoint: model.Endpoint{ID: "e", IPv4: netip.MustParsePrefix("10.0.0.2/24")}}},
-		Free:      map[string]uint64{subnet.String(): 252}}
+		Subnets:   map[netip.Prefix]model.SubnetUse{subnet: {InUse: 4, Free: 252}}}
 }
 
 func (f fakeNetworks) List(_ context.Context, filters model.Filters) ([]NetworkView, error) {

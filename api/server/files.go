@@ -138,12 +138,12 @@ func (s *Server) commit(w http.ResponseWriter, r *http.Request, v types.Version)
 	}
 	c := model.CommitRequest{Container: q.Get("container"), Repo: q.Get("repo"), Tag: q.Get("tag"), Author: q.Get("author"),
 		Comment: q.Get("comment"), Changes: q.Values["changes"], Pause: q.boolDefault("pause", true)}
-	if c.Container == "" {
-		return errs.New(errs.Invalid, "the container to commit is missing; give ?container=")
-	}
 	var body *container.Config
 	if err := decode(w, r, &body, true); err != nil {
 		return err
+	}
+	if c.Container == "" {
+		return errs.New(errs.Invalid, "the container to commit is missing; give ?container=")
 	}
 	if body != nil {
 		spec, err := convert.Spec(body, nil, nil)

@@ -78,6 +78,26 @@ func (t *takeover) ready() (model.Streams, error) {
 	return out, nil
 }
 
+// readyFramed is ready for a client that expects frames of what has a terminal and comes without.
+func (t *takeover) readyFramed() (model.Streams, error) {
+	s, err := t.ready()
+	if err != nil {
+		return s, err
+	}
+	s.Raw, s.Stdout = nil, frameWriter{t.conn}
+	return s, nil
+}
+
+// frameWriter writes everything as frames of standard output.
+type frameWriter struct{ conn net.Conn }
+
+func (w frameWriter) Write(p []byte) (int, error) {
+	if _, err := w.conn.Write(appendFrame(nil, false, p)); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
 // answer writes the upgrade answer, or the plain one for clients that did not ask for an upgrade.
 func (t *takeover) answer() error {
 	var b bytes.Buffer

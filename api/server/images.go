@@ -67,6 +67,9 @@ func (s *Server) imageList(w http.ResponseWriter, r *http.Request, v types.Versi
 		}
 		f["reference"] = append(f["reference"], name)
 	}
+	if v >= 54 && q.bool("identity") && !q.bool("manifests") {
+		return errs.New(errs.Invalid, "identity requires manifests=1")
+	}
 	list, err := s.b.Images.List(r.Context(), f, v >= 42 && q.bool("shared-size"))
 	if err != nil {
 		return err
@@ -230,7 +233,7 @@ func (s *Server) save(w http.ResponseWriter, r *http.Request, names []string) er
 		return err
 	}
 	for _, n := range names { // an error is better told before the archive begins
-		if _, err := s.b.Images.Inspect(r.Context(), n, ""); err != nil {
+		if _, err := s.b.Images.Inspect(r.Context(), n, ""); err != nil && !errs.Is(err, errs.NotFound) { // it may be a repository without :latest
 			return err
 		}
 	}

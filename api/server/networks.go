@@ -45,6 +45,10 @@ func (s *Server) networkList(w http.ResponseWriter, r *http.Request, v types.Ver
 			out = append(out, networkInspect(&list[i], v))
 			continue
 		}
+		if v >= 52 {
+			out = append(out, convert.Network(&list[i].Network))
+			continue
+		}
 		out = append(out, network.Inspect{Network: convert.Network(&list[i].Network), Containers: map[string]network.EndpointResource{}})
 	}
 	return writeJSON(w, http.StatusOK, out)
@@ -52,17 +56,11 @@ func (s *Server) networkList(w http.ResponseWriter, r *http.Request, v types.Ver
 
 func networkInspect(n *NetworkView, v types.Version) network.Inspect {
 	out := network.Inspect{Network: convert.Network(&n.Network), Containers: map[string]network.EndpointResource{}}
-	used := map[string]uint64{}
 	for id, m := range n.Endpoints {
 		out.Containers[id] = convert.NetworkMember(&m.Endpoint, m.ContainerName)
-		for _, p := range n.IPAM.Pools {
-			if convert.InSubnet(&m.Endpoint, p.Subnet) {
-				used[p.Subnet.String()]++
-			}
-		}
 	}
 	if v >= 52 {
-		out.Status = convert.SubnetStatus(&n.Network, used, n.Free)
+		out.Status = convert.NetworkStatus(n.Subnets)
 	}
 	return out
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/moby/buildkit/frontend/dockerfile/shell"
+
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
 )
@@ -33,15 +35,21 @@ func applyChange(c *model.ImageConfig, line string) error {
 	if rest == "" && verb != "CMD" && verb != "ENTRYPOINT" {
 		return errs.New(errs.Invalid, "%s requires at least one argument", verb)
 	}
+	if slices.Contains([]string{"EXPOSE", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"}, verb) && !strings.HasPrefix(rest, "[") {
+		var err error
+		if rest, err = expand(c, rest); err != nil {
+			return err
+		}
+	}
 	switch verb {
 	case "CMD":
 		c.Cmd = command(c, rest)
 	case "ENTRYPOINT":
 		c.Entrypoint = command(c, rest)
 	case "ENV":
-		return pairs(rest, func(k, v string) { c.Env = setEnv(c.Env, k, v) })
+		return pairs(c, rest, func(k, v string) { c.Env = setEnv(c.Env, k, v) })
 	case "LABEL":
-		return pairs(rest, func(k, v string) {
+		return pairs(c, rest, func(k, v string) {
 			if c.Labels == nil {
 				c.Labels = map[string]string{}
 			}
@@ -113,8 +121,15 @@ func setEnv(env []string, k, v string) []string {
 	return append(env, k+"="+v)
 }
 
-// pairs reads "K=V K2="quoted value"" and the old form "K value".
-func pairs(s string, set func(k, v string)) error {
+// expand takes the quotes out of a word and puts in the values of the variables it names, as in a Dockerfile.
+func expand(c *model.ImageConfig, word string) (string, error) {
+	out, _, err := shell.NewLex('\\').ProcessWord(word, shell.EnvsFromSlice(c.Env))
+	return out, err
+}
+
+// pairs reads "K=V K2="quoted value"" and the old form "K value". Variables stand for what they were before the line.
+func pairs(c *model.ImageConfig, s string, set func(k, v string)) error {
+	before := c.Clone()
 	words, err := split(s)
 	if err != nil {
 		return err
@@ -124,7 +139,10 @@ func pairs(s string, set func(k, v string)) error {
 		if !ok {
 			return errs.New(errs.Invalid, "%q has no value: want NAME=VALUE", s)
 		}
-		set(k, strings.TrimSpace(v))
+		if v, err = expand(&before, strings.TrimSpace(v)); err != nil {
+			return err
+		}
+		set(k, v)
 		return nil
 	}
 	for _, w := range words {
@@ -132,12 +150,18 @@ func pairs(s string, set func(k, v string)) error {
 		if !ok || k == "" {
 			return errs.New(errs.Invalid, "%q is not NAME=VALUE", w)
 		}
+		if k, err = expand(&before, k); err != nil {
+			return err
+		}
+		if v, err = expand(&before, v); err != nil {
+			return err
+		}
 		set(k, v)
 	}
 	return nil
 }
 
-// split cuts into words as a shell would: single and double quotes, backslash.
+// split cuts into words as a shell would: single and double quotes, backslash. They stay in the words.
 func split(s string) ([]string, error) {
 	var words []string
 	var word strings.Builder
@@ -149,10 +173,13 @@ func split(s string) ([]string, error) {
 			word.WriteRune(r)
 			escaped = false
 		case r == '\\' && quote != '\'':
+			word.WriteRune(r)
 			escaped, started = true, true
 		case quote != 0 && r == quote:
+			word.WriteRune(r)
 			quote = 0
 		case quote == 0 && (r == '"' || r == '\''):
+			word.WriteRune(r)
 			quote, started = r, true
 		case quote == 0 && (r == ' ' || r == '\t'):
 			if started {

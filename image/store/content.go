@@ -116,6 +116,10 @@ type anyManifest struct {
 	Manifests []ocispec.Descriptor `json:"manifests"`
 }
 
+func descriptor(d ocispec.Descriptor) model.Descriptor {
+	return model.Descriptor{MediaType: d.MediaType, Digest: d.Digest.String(), Size: d.Size}
+}
+
 // describe reads what the target is, for the platform, or when platform is empty for this host's or the best there is.
 func (s *Store) describe(ctx context.Context, b *backend, target ocispec.Descriptor, platform string) (*described, error) {
 	k := key{target.Digest, platform}
@@ -137,7 +141,7 @@ func (s *Store) describe(ctx context.Context, b *backend, target ocispec.Descrip
 	if err != nil {
 		return nil, err
 	}
-	d.image.Target = target.Digest.String()
+	d.image.Target = descriptor(target)
 	s.mu.Lock()
 	s.seen[k] = d
 	s.mu.Unlock()
@@ -215,7 +219,7 @@ func (b *backend) describeManifest(ctx context.Context, desc ocispec.Descriptor,
 	}
 	d.image = imageFromConfig(cfg)
 	d.image.ID = d.config.Digest.String()
-	d.image.Manifest = desc.Digest.String()
+	d.image.Manifest = descriptor(desc)
 	return d, nil
 }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -106,7 +107,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, i model.ImageImport) (i
 		return "", errs.Wrap(err, "import")
 	}
 	img.DiffIDs = []string{diffID.String()}
-	img.History = []model.ImageHistory{{Created: img.Created, Comment: i.Message}}
+	img.History = []model.ImageHistory{{Created: img.Created, Comment: cmp.Or(i.Message, "Imported from -")}}
 	id, err = s.writeImage(ctx, b, name, img, []ocispec.Descriptor{desc})
 	if err == nil {
 		s.event("import", id, i.Ref)

@@ -149,7 +149,7 @@ func TestPowerCut(t *testing.T) {
 				blob := func(d string) string {
 					return filepath.Join(pw.root, "content/blobs/sha256", digest.Digest(d).Encoded())
 				}
-				p.config, p.manifest = blob(img.ID), blob(img.Manifest)
+				p.config, p.manifest = blob(img.ID), blob(img.Manifest.Digest)
 				p.layer = blob(digest.FromBytes(imagetest.Gzip(imagetest.Layer(t, imagetest.File{Name: "app", Data: "version 1"}, imagetest.File{Name: "app", Data: "version 2"}, imagetest.File{Name: "bin/.wh.ash"}))).String())
 				s.Close()
 				if pw.marked() {

@@ -2,12 +2,14 @@ package store
 
 import (
 	"context"
+	"path"
 	"slices"
 	"strings"
 
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/ids"
@@ -22,6 +24,9 @@ func (s *Store) Tag(ctx context.Context, ref, name string) error {
 	}
 	if parsed.Digest != "" {
 		return errs.New(errs.Invalid, "cannot give the name %q: a digest belongs to content and cannot be chosen; use name:tag", name)
+	}
+	if digest.Algorithm(path.Base(parsed.Path)).Available() {
+		return errs.New(errs.Invalid, "refusing to create an ambiguous tag using digest algorithm as name: %q; choose another name", name)
 	}
 	if s.Empty() {
 		return notFound(ref)

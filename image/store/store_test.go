@@ -96,7 +96,7 @@ func TestResolve(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, ref := range []string{id, hex, hex[:12], "sha256:" + hex[:7], "docker.io/library/app:1", img.Target, "app@" + img.Target, "app:1@" + img.Target} {
+		for _, ref := range []string{id, hex, hex[:12], "sha256:" + hex[:7], "docker.io/library/app:1", img.Target.Digest, "app@" + img.Target.Digest, "app:1@" + img.Target.Digest} {
 			got, err := s.Resolve(t.Context(), ref, "")
 			if err != nil || got.ID != id {
 				t.Errorf("%s: %v", ref, err)
@@ -105,7 +105,7 @@ func TestResolve(t *testing.T) {
 		if _, err := s.Resolve(t.Context(), "app:1", "linux/amd64"); err != nil {
 			t.Error(err)
 		}
-		for ref, kind := range map[string]errs.Kind{"app": errs.NotFound, "app:2": errs.NotFound, "App": errs.Invalid, "other@" + img.Target: errs.NotFound,
+		for ref, kind := range map[string]errs.Kind{"app": errs.NotFound, "app:2": errs.NotFound, "App": errs.Invalid, "other@" + img.Target.Digest: errs.NotFound,
 			"sha256:" + strings.Repeat("0", 64): errs.NotFound, "": errs.Invalid, "a b": errs.Invalid} {
 			if _, err := s.Resolve(t.Context(), ref, ""); !errs.Is(err, kind) {
 				t.Errorf("%q: %v", ref, err)

@@ -3,6 +3,7 @@
 package ipam
 
 import (
+	"math"
 	"net/netip"
 	"slices"
 
@@ -138,6 +139,21 @@ func (p *Pool) Release(a netip.Addr) {
 
 // InUse is the number of addresses that cannot be handed out, reserved ones included.
 func (p *Pool) InUse() int { return len(p.used) }
+
+// Left is the number of addresses of the range that Take can still choose; the largest number where there are more.
+func (p *Pool) Left() uint64 {
+	bits := p.rng.Addr().BitLen() - p.rng.Bits()
+	if bits >= 64 {
+		return math.MaxUint64
+	}
+	left := uint64(1) << bits
+	for a := range p.used {
+		if p.rng.Contains(a) {
+			left--
+		}
+	}
+	return left
+}
 
 func lastAddr(p netip.Prefix) netip.Addr {
 	b := p.Masked().Addr().AsSlice()

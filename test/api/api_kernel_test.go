@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -24,9 +25,28 @@ import (
 	"github.com/shoalhq/shoal/test/world"
 )
 
-var record = flag.Bool("record", false, "ask the installed dockerd and write testdata/docker.golden anew")
+var record = flag.Bool("record", false, "ask the installed dockerd, and that of DOCKER29_BIN, and write testdata/*.golden anew")
 
-const goldenFile = "testdata/docker.golden"
+// witness is a Docker that was asked.
+type witness struct {
+	calls               []string // files
+	golden, differences string
+	version             string // of the API, where a call names none
+	dir                 func() (string, error)
+}
+
+var witnesses = map[string]witness{
+	"20.10": {[]string{"testdata/calls.txt"}, "testdata/docker.golden", "testdata/differences.txt", "/v1.41", func() (string, error) {
+		path, err := exec.LookPath("dockerd")
+		return filepath.Dir(path), err
+	}},
+	"29": {[]string{"testdata/calls.txt", "testdata/calls29.txt"}, "testdata/docker29.golden", "testdata/differences29.txt", "/v1.56", func() (string, error) {
+		if dir := os.Getenv("DOCKER29_BIN"); dir != "" {
+			return dir, nil
+		}
+		return "", errors.New("DOCKER29_BIN does not name the directory of a newer dockerd (scripts/docker29 makes one)")
+	}},
+}
 
 func read(t *testing.T, name string) string {
 	t.Helper()
@@ -69,7 +89,7 @@ func oneFile() []byte {
 }
 
 // ask makes all calls, in order.
-func ask(t *testing.T, c *http.Client, calls []call) map[string]answer {
+func ask(t *testing.T, c *http.Client, version string, calls []call) map[string]answer {
 	t.Helper()
 	c.Timeout = 30 * time.Second
 	out := map[string]answer{}
@@ -79,7 +99,7 @@ func ask(t *testing.T, c *http.Client, calls []call) map[string]answer {
 		fill := strings.NewReplacer(pairs(kept)...)
 		path := fill.Replace(call.path)
 		if !strings.HasPrefix(path, "/v1.") {
-			path = "/v1.41" + path
+			path = version + path
 		}
 		body := []byte(fill.Replace(call.body))
 		kind := "application/json"
@@ -127,33 +147,47 @@ func pairs(m map[string]string) (out []string) {
 	return out
 }
 
-// Every call is answered as Docker answers it, or stands with a reason in testdata/differences.txt.
+// Every call is answered as Docker answers it, or stands with a reason in testdata/differences*.txt.
 func TestAnswersAsDocker(t *testing.T) {
-	calls, err := parseCalls(read(t, "testdata/calls.txt"))
-	if err != nil {
-		t.Fatal(err)
+	for name, theirs := range witnesses {
+		t.Run(name, theirs.compare)
+	}
+}
+
+func (theirs witness) compare(t *testing.T) {
+	var calls []call
+	for _, name := range theirs.calls {
+		more, err := parseCalls(read(t, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls = append(calls, more...)
 	}
 	if *record {
-		recordDocker(t, calls)
+		dir, err := theirs.dir()
+		if err != nil {
+			t.Skipf("not recorded: %v", err)
+		}
+		theirs.record(t, dir, calls)
 	}
-	docker, err := parseGolden(read(t, goldenFile))
+	docker, err := parseGolden(read(t, theirs.golden))
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := parseKnown(read(t, "testdata/differences.txt"))
+	list, err := parseKnown(read(t, theirs.differences))
 	if err != nil {
 		t.Fatal(err)
 	}
 	w := world.New(t)
-	ours := ask(t, w.Client(), calls)
+	ours := ask(t, w.Client(), theirs.version, calls)
 	for _, c := range calls {
-		theirs, recorded := docker[c.String()]
+		said, recorded := docker[c.String()]
 		if !recorded {
 			t.Errorf("%s: Docker was not asked; run this test with -record where dockerd is installed", c)
 			continue
 		}
 		mine := ours[c.String()]
-		for _, d := range compare(theirs, mine) {
+		for _, d := range compare(said, mine) {
 			found := false
 			for _, k := range list {
 				if k.call.MatchString(c.String()) && k.diff.MatchString(d) {
@@ -161,13 +195,13 @@ func TestAnswersAsDocker(t *testing.T) {
 				}
 			}
 			if !found {
-				t.Errorf("%s | %s\n\tours:   %s\n\tDocker: %s", c, d, words(mine), words(theirs))
+				t.Errorf("%s | %s\n\tours:   %s\n\tDocker: %s", c, d, words(mine), words(said))
 			}
 		}
 	}
 	for _, k := range list {
 		if !k.used {
-			t.Logf("testdata/differences.txt: this difference is gone; take the line out: %s", k.line)
+			t.Logf("%s: this difference is gone; take the line out: %s", theirs.differences, k.line)
 		}
 	}
 }
@@ -182,20 +216,18 @@ func words(a answer) string {
 	return fmt.Sprint(a.status)
 }
 
-func recordDocker(t *testing.T, calls []call) {
+// record asks the dockerd of a directory, which also has its containerd, where the system's is another.
+func (theirs witness) record(t *testing.T, bin string, calls []call) {
 	t.Helper()
-	path, err := exec.LookPath("dockerd")
-	if err != nil {
-		t.Fatal("-record needs dockerd")
-	}
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "sock")
 	if err := os.WriteFile(dir+"/daemon.json", []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(path, "--data-root", dir+"/data", "--exec-root", dir+"/exec", "--pidfile", dir+"/pid", "-H", "unix://"+socket,
+	cmd := exec.Command(filepath.Join(bin, "dockerd"), "--data-root", dir+"/data", "--exec-root", dir+"/exec", "--pidfile", dir+"/pid", "-H", "unix://"+socket,
 		"--config-file", dir+"/daemon.json", "--iptables=false", "--ip-masq=false")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET, Setpgid: true}
+	cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "DOCKER_MIN_API_VERSION=1.24")
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -220,7 +252,7 @@ func recordDocker(t *testing.T, calls []call) {
 		}
 		time.Sleep(100 * time.Millisecond)
 	}
-	answers := ask(t, client, calls)
+	answers := ask(t, client, theirs.version, calls)
 	var out strings.Builder
 	out.WriteString("What dockerd answered to the calls of calls.txt: status, then every path and kind in the JSON.\n")
 	for _, c := range calls {
@@ -230,7 +262,7 @@ func recordDocker(t *testing.T, calls []call) {
 			out.WriteString(l + "\n")
 		}
 	}
-	if err := os.WriteFile(goldenFile, []byte(out.String()), 0o644); err != nil {
+	if err := os.WriteFile(theirs.golden, []byte(out.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

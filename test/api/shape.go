@@ -13,6 +13,9 @@ import (
 // id is what differs in every run: IDs and digests, whole or short, where they are names.
 var id = regexp.MustCompile(`\b[0-9a-f]{12}([0-9a-f]{52})?\b`)
 
+// chosen is a range that an engine chose by itself.
+var chosen = regexp.MustCompile(`\bfd[0-9a-f:]+::/64`)
+
 // shape lists what is in a body, a line each: the path of the value and its kind. The elements of a list are taken together,
 // and so are the documents of a stream. An error document keeps its words. What is no JSON is one line.
 func shape(body []byte) []string {
@@ -61,7 +64,7 @@ func walk(path string, v any, lines map[string]bool) {
 			add("{}")
 		}
 		for k, e := range v {
-			walk(strings.TrimPrefix(path+"."+id.ReplaceAllString(k, "ID"), "."), e, lines)
+			walk(strings.TrimPrefix(path+"."+chosen.ReplaceAllString(id.ReplaceAllString(k, "ID"), "ULA"), "."), e, lines)
 		}
 	}
 }

@@ -48,7 +48,7 @@ func pushTo(t *testing.T, addr string) {
 	}
 	for _, r := range []string{ref, other} {
 		out := skopeo(t, "inspect", "--tls-verify=false", "docker://"+r)
-		if err := json.Unmarshal([]byte(out), &seen); err != nil || seen.Digest != img.Target || len(seen.Layers) != 3 || seen.Labels["name"] != ref {
+		if err := json.Unmarshal([]byte(out), &seen); err != nil || seen.Digest != img.Target.Digest || len(seen.Layers) != 3 || seen.Labels["name"] != ref {
 			t.Fatalf("%v %+v", err, seen)
 		}
 	}
