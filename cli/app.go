@@ -45,8 +45,11 @@ func Main(args []string, std Streams) int {
 	if path, yes := app.completing(); yes {
 		return app.report(app.runPlugin(path))
 	}
+	if err := app.dealias(); err != nil {
+		return app.report(err)
+	}
 	root := app.root()
-	root.SetArgs(args)
+	root.SetArgs(app.args)
 	root.SetIn(std.In)
 	root.SetOut(std.Out)
 	root.SetErr(std.Err)

@@ -42,7 +42,7 @@ func builderPruneCommand(a *App) *cobra.Command {
 		if err := a.agree(p.force, "This will remove "+what+"."); err != nil {
 			return err
 		}
-		r, err := api.BuildCachePrune(ctx, moby.BuildCachePruneOptions{All: p.all, Filters: p.filters(), ReservedSpace: reserved.Value(),
+		r, err := api.BuildCachePrune(ctx, moby.BuildCachePruneOptions{All: p.all, Filters: p.filters(a), ReservedSpace: reserved.Value(),
 			MaxUsedSpace: most.Value(), MinFreeSpace: free.Value()})
 		if err != nil {
 			return err

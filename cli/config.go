@@ -17,6 +17,8 @@ type configFile struct {
 	DetachKeys string                       `json:"detachKeys"`
 	Proxies    map[string]map[string]string `json:"proxies"`
 	PluginDirs []string                     `json:"cliPluginsExtraDirs"`
+	Aliases    map[string]string            `json:"aliases"`
+	Prune      []string                     `json:"pruneFilters"`
 	Formats    map[string]string            `json:"-"` // psFormat, imagesFormat ...
 }
 

@@ -96,3 +96,25 @@ func (a *App) completing() (path string, yes bool) {
 	path, yes = a.plugins()[words[0]]
 	return path, yes
 }
+
+// dealias obeys the one alias that docker's command line permits: "builder" in config.json's aliases gives build and builder to a plug-in.
+func (a *App) dealias() error {
+	words := commandWords(a.args)
+	if len(words) == 0 || words[0] != "build" && words[0] != "builder" {
+		return nil
+	}
+	target := a.settings().Aliases["builder"]
+	if target == "" {
+		return nil
+	}
+	if a.plugins()[target] == "" {
+		return errs.New(errs.NotFound, "config.json in %s gives \"builder\" to the plug-in %q, which is not installed; install it, or take the alias out", a.configDir(), target)
+	}
+	i := slices.Index(a.args, words[0])
+	args := append(slices.Clone(a.args[:i]), target)
+	if words[0] == "build" {
+		args = append(args, "build")
+	}
+	a.args = append(args, a.args[i+1:]...)
+	return nil
+}

@@ -36,6 +36,9 @@ func loginCommand(a *App) *cobra.Command {
 	var l loginFlags
 	cmd := a.command("login [OPTIONS] [SERVER]", count(0, 1), func(ctx context.Context, api *client.Client, args []string) error {
 		server := registryName(args)
+		if l.user == "" && l.password == "" && !l.stdin && a.loginAgain(ctx, api, server) {
+			return nil
+		}
 		if err := l.ask(a, server); err != nil {
 			return err
 		}
@@ -70,6 +73,25 @@ func loginCommand(a *App) *cobra.Command {
 	fs.StringVarP(&l.password, "password", "p", "", "Password or Personal Access Token (PAT)")
 	fs.BoolVar(&l.stdin, "password-stdin", false, "Take the Password or Personal Access Token (PAT) from stdin")
 	return cmd
+}
+
+// loginAgain tries the credentials that are kept for a registry, as docker does before it asks for others.
+func (a *App) loginAgain(ctx context.Context, api *client.Client, server string) bool {
+	c, err := a.credentials()
+	if err != nil {
+		return false
+	}
+	had, err := c.GetAuthConfig(server)
+	if err != nil || had.Username == "" || had.Password == "" && had.IdentityToken == "" {
+		return false
+	}
+	fmt.Fprintf(a.Err, "Authenticating with existing credentials... [Username: %s]\n", had.Username)
+	if _, err := api.RegistryLogin(ctx, moby.RegistryLoginOptions{Username: had.Username, Password: had.Password, IdentityToken: had.IdentityToken, ServerAddress: server}); err != nil {
+		fmt.Fprintf(a.Err, "They are not accepted any more: %v\n", a.explain(err))
+		return false
+	}
+	a.say("Login Succeeded")
+	return true
 }
 
 // ask gets the name and password that were not given: the password never from the command line without a warning.

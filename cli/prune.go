@@ -28,11 +28,19 @@ func (p *pruneFlags) add(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&p.force, "force", "f", false, "Do not prompt for confirmation")
 }
 
-// filters gives the filters as the API takes them.
-func (p *pruneFlags) filters() moby.Filters {
+// filters gives the filters as the API takes them: the flag's, and those of config.json that the flag does not contradict.
+func (p *pruneFlags) filters(a *App) moby.Filters {
 	f := p.filter.Value().Clone()
 	if f == nil {
 		f = moby.Filters{}
+	}
+	opposite := map[string]string{"label": "label!", "label!": "label"}
+	for _, text := range a.settings().Prune {
+		key, value, ok := strings.Cut(text, "=")
+		if !ok || opposite[key] != "" && f[opposite[key]][value] {
+			continue
+		}
+		f.Add(key, value)
 	}
 	return f
 }
@@ -61,7 +69,7 @@ func containerPruneCommand(a *App) *cobra.Command {
 		if err := a.agree(p.force, "This will remove all stopped containers."); err != nil {
 			return err
 		}
-		n, err := a.pruneContainers(ctx, p.filters())
+		n, err := a.pruneContainers(ctx, p.filters(a))
 		if err != nil {
 			return err
 		}
@@ -91,7 +99,7 @@ func imagePruneCommand(a *App) *cobra.Command {
 		if err := a.agree(p.force, warning); err != nil {
 			return err
 		}
-		n, err := a.pruneImages(ctx, p.filters(), p.all)
+		n, err := a.pruneImages(ctx, p.filters(a), p.all)
 		if err != nil {
 			return err
 		}
@@ -131,7 +139,7 @@ func networkPruneCommand(a *App) *cobra.Command {
 		if err := a.agree(p.force, "This will remove all custom networks not used by at least one container."); err != nil {
 			return err
 		}
-		return a.pruneNetworks(ctx, p.filters())
+		return a.pruneNetworks(ctx, p.filters(a))
 	})
 	p.add(cmd)
 	return cmd
@@ -159,7 +167,7 @@ func volumePruneCommand(a *App) *cobra.Command {
 		if err := a.agree(p.force, warning); err != nil {
 			return err
 		}
-		n, err := a.pruneVolumes(ctx, p.filters(), p.all)
+		n, err := a.pruneVolumes(ctx, p.filters(a), p.all)
 		if err != nil {
 			return err
 		}
@@ -191,25 +199,25 @@ func systemPruneCommand(a *App) *cobra.Command {
 			return err
 		}
 		var total uint64
-		n, err := a.pruneContainers(ctx, p.filters())
+		n, err := a.pruneContainers(ctx, p.filters(a))
 		if err != nil {
 			return err
 		}
 		total += n
-		if err := a.pruneNetworks(ctx, p.filters()); err != nil {
+		if err := a.pruneNetworks(ctx, p.filters(a)); err != nil {
 			return err
 		}
 		if volumes {
-			if n, err = a.pruneVolumes(ctx, p.filters(), false); err != nil {
+			if n, err = a.pruneVolumes(ctx, p.filters(a), false); err != nil {
 				return err
 			}
 			total += n
 		}
-		if n, err = a.pruneImages(ctx, p.filters(), p.all); err != nil {
+		if n, err = a.pruneImages(ctx, p.filters(a), p.all); err != nil {
 			return err
 		}
 		total += n
-		r, err := api.BuildCachePrune(ctx, moby.BuildCachePruneOptions{All: p.all, Filters: p.filters()})
+		r, err := api.BuildCachePrune(ctx, moby.BuildCachePruneOptions{All: p.all, Filters: p.filters(a)})
 		if err == nil {
 			a.pruned("Deleted build cache objects", r.Report.CachesDeleted)
 			total += r.Report.SpaceReclaimed

@@ -3,6 +3,7 @@ package client
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/csv"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,6 +28,11 @@ func Resolve(o Options) (Endpoint, error) {
 		return Endpoint{}, err
 	}
 	ep := Endpoint{Context: "default", headers: cfg.HTTPHeaders}
+	if text := o.getenv("DOCKER_CUSTOM_HEADERS"); text != "" {
+		if ep.headers, err = customHeaders(text); err != nil {
+			return ep, err
+		}
+	}
 	name, source := "", ""
 	switch {
 	case o.Host != "" && o.Context != "" && o.Context != "default":
@@ -55,6 +61,23 @@ func Resolve(o Options) (Endpoint, error) {
 	}
 	ep.TLS, err = o.tlsConfig(ep.Host, dir)
 	return ep, err
+}
+
+// customHeaders reads "NAME=VALUE,NAME=VALUE" with the quotes of CSV. They take the place of config.json's HttpHeaders.
+func customHeaders(text string) (map[string]string, error) {
+	fields, err := csv.NewReader(strings.NewReader(text)).Read()
+	out := map[string]string{}
+	for _, f := range fields {
+		name, value, ok := strings.Cut(f, "=")
+		if name = strings.TrimSpace(name); !ok || name == "" || out[name] != "" {
+			return nil, errs.New(errs.Invalid, "DOCKER_CUSTOM_HEADERS: want NAME=VALUE,NAME=VALUE with each name once, got %q", text)
+		}
+		out[name] = value
+	}
+	if err != nil {
+		return nil, errs.New(errs.Invalid, "DOCKER_CUSTOM_HEADERS: want NAME=VALUE,NAME=VALUE: %w", err)
+	}
+	return out, nil
 }
 
 func fromContext(ep Endpoint, dir, name, source string) (Endpoint, error) {
