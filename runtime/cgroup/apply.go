@@ -2,6 +2,7 @@ package cgroup
 
 import (
 	"errors"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -256,6 +257,31 @@ func (m *Manager) enableControllers(x *Hierarchy, p *plan) error {
 	return nil
 }
 
+// evacuate moves the processes of a group into a child when the group is all that is mounted of the hierarchy, as in a
+// container that runs a daemon: cgroup2 passes controllers on only from groups without processes, except for the true root.
+// Nobody manages such a group; an init system would have done the same.
+func evacuate(root string) bool {
+	if _, err := os.Stat(filepath.Join(root, "cgroup.type")); err != nil {
+		return false // the true root
+	}
+	leaf := filepath.Join(root, "init")
+	if err := mkdir(leaf); err != nil && err != unix.EEXIST {
+		return false
+	}
+	for range 10 { // they fork meanwhile
+		text, err := readFile(filepath.Join(root, "cgroup.procs"))
+		if err != nil || text == "" {
+			return err == nil
+		}
+		for pid := range strings.FieldsSeq(text) {
+			if err := writeFile(filepath.Join(leaf, "cgroup.procs"), pid); err != nil && !errors.Is(err, unix.ESRCH) {
+				return false
+			}
+		}
+	}
+	return false
+}
+
 func (m *Manager) enableIn(dir string, want []string, p *plan) error {
 	file := filepath.Join(dir, "cgroup.subtree_control")
 	on, err := readFile(file)
@@ -265,7 +291,12 @@ func (m *Manager) enableIn(dir string, want []string, p *plan) error {
 	if !missingAny(on, want) {
 		return nil
 	}
-	if writeFile(file, "+"+strings.Join(want, " +")) == nil {
+	all := "+" + strings.Join(want, " +")
+	err = writeFile(file, all)
+	if errors.Is(err, unix.EBUSY) && dir == m.host.Hierarchies[m.host.unified()].Mount && evacuate(dir) {
+		err = writeFile(file, all)
+	}
+	if err == nil {
 		return nil
 	}
 	// One of them is refused; one by one, so that the rest works, and only what was asked for is an error.

@@ -26,10 +26,11 @@ func TestDaemonInContainer(t *testing.T) {
 		wget -qO- http://127.0.0.1:8080/ >/dev/null && echo published
 		shoal run --rm --cgroupns host --network none toolbox ls /sys/fs/cgroup/ >/dev/null && echo host
 		shoal run --rm --cgroupns private --network none toolbox true && echo private
+		shoal run --rm -m 64m --pids-limit 100 --network none toolbox true && echo limited
 		shoal rm -f web >/dev/null && echo removed; cat /tmp/log >&2`
 	for _, ns := range []string{"host", "private"} {
 		r := w.Docker("run", "--rm", "--privileged", "--cgroupns", ns, "-v", bin+":/sb:ro", "-v", "/var/d", "toolbox", "sh", "-c", inner)
-		if got := strings.Fields(r.Out); strings.Join(got, " ") != "answered published host private removed" {
+		if got := strings.Fields(r.Out); strings.Join(got, " ") != "answered published host private limited removed" {
 			t.Errorf("with cgroup namespace %s: %q\n%s", ns, got, r.Err)
 		}
 	}
