@@ -74,6 +74,9 @@ func (e *Engine) resolveMounts(c *model.Container) error {
 			r.append(model.MountPoint{Type: "volume", Destination: path.Clean(dest), Driver: st.VolumeDriver, RW: true})
 		}
 	}
+	if len(r.points) > maxMounts {
+		return invalid("%d volumes and mounts; a container can have at most %d (an image may declare volumes, too)", len(r.points), maxMounts)
+	}
 	c.Mounts = r.points
 	for _, mp := range c.Mounts {
 		if mp.Destination == "/proc" && mp.Type != "bind" {
@@ -88,6 +91,9 @@ func (e *Engine) resolveMounts(c *model.Container) error {
 func onProc(what string) error {
 	return invalid("%s cannot be mounted on /proc, which must be the kernel's: choose another destination, or an image that does not declare a volume there", what)
 }
+
+// maxMounts bounds what an image can make the daemon do: each volume that it declares is made on disk.
+const maxMounts = 1000
 
 type mountResolver struct {
 	e      *Engine

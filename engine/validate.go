@@ -9,6 +9,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/moby/sys/signal"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/engine/ocispec"
 	"github.com/shoalhq/shoal/lib/errs"
@@ -16,6 +17,9 @@ import (
 )
 
 func invalid(format string, args ...any) error { return errs.New(errs.Invalid, format, args...) }
+
+// maxUser bounds names of user and group together: systems know none of more than some dozens of characters.
+const maxUser = 1024
 
 // validate checks a container's merged spec as far as that needs nothing but the spec, the machine's size and the
 // daemon's configuration. Each sentence names the field, what was found and what would do.
@@ -40,6 +44,12 @@ func validateProcess(s *model.ContainerSpec) error {
 	}
 	if !strings.HasPrefix(p.WorkingDir, "/") {
 		return invalid("the working directory '%s' is invalid, it needs to be an absolute path", p.WorkingDir)
+	}
+	if n := len(p.WorkingDir); n >= unix.PathMax {
+		return invalid("the working directory is a path of %d bytes, %s...; the kernel takes at most %d", n, p.WorkingDir[:50], unix.PathMax-1)
+	}
+	if n := len(p.User); n > maxUser {
+		return invalid("the user is a text of %d bytes, %s...; want NAME, UID, NAME:GROUP or UID:GID of at most %d", n, p.User[:50], maxUser)
 	}
 	for _, env := range p.Env {
 		if env == "" || env[0] == '=' {

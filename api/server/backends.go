@@ -110,6 +110,7 @@ type Registry interface {
 	Push(ctx context.Context, ref, platform string, auth *registry.AuthConfig, progress func(model.ImageProgress)) error
 	Search(ctx context.Context, term string, limit int, f model.Filters, auth *registry.AuthConfig) ([]registry.SearchResult, error)
 	Login(ctx context.Context, auth registry.AuthConfig) (registry.AuthResponse, error)
+	Download(ctx context.Context, address string) (content io.ReadCloser, size int64, err error) // of any web server
 }
 
 // NetworkView is a network with what is on it now.

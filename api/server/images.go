@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/url"
 	"slices"
@@ -270,19 +271,41 @@ func (s *Server) imageCreate(w http.ResponseWriter, r *http.Request, v types.Ver
 	switch {
 	case src == "":
 		return errs.New(errs.Invalid, "neither fromImage (pull) nor fromSrc (import) is given; give one of them")
-	case src != "-":
-		return errs.New(errs.Unsupported, "import from %q: the daemon fetches nothing by itself; send the archive as the body with fromSrc=-", src)
-	case s.b.Transfer == nil:
+	case s.b.Transfer == nil || src != "-" && s.b.Registry == nil:
 		return missing("image archives")
 	}
 	out := newProgress(w, false)
+	from := io.Reader(r.Body)
+	if src != "-" {
+		content, size, err := s.b.Registry.Download(r.Context(), src)
+		if err != nil {
+			return err
+		}
+		defer content.Close()
+		out.message(map[string]any{"status": "Downloading from " + src})
+		from = &counted{Reader: content, tell: func(n int64) { out.layer(model.ImageProgress{Action: "Importing", Current: n, Total: max(size, 0)}) }}
+	}
 	i := model.ImageImport{Ref: joinTag(q.Get("repo"), q.Get("tag")), Message: q.Get("message"), Changes: q.Values["changes"],
 		Platform: importPlatform(q.Get("platform"))}
-	id, err := s.b.Transfer.Import(r.Context(), r.Body, i)
+	id, err := s.b.Transfer.Import(r.Context(), from, i)
 	if err == nil {
 		out.message(map[string]any{"status": id})
 	}
 	return out.end(err)
+}
+
+// counted tells how much was read.
+type counted struct {
+	io.Reader
+	n    int64
+	tell func(n int64)
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.n += int64(n)
+	c.tell(c.n)
+	return n, err
 }
 
 func noAttestations(w http.ResponseWriter, r *http.Request, v types.Version, name string) error {

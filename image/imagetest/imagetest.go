@@ -183,9 +183,13 @@ func Archive1(layer string, i Image) []byte {
 // OCI is the archive of an OCI layout.
 func OCI(images ...Image) []byte {
 	a := NewArchive()
+	added := map[digest.Digest]bool{}
 	blob := func(i Image, mediaType string, data []byte) ocispec.Descriptor {
 		d := i.digest(data)
-		a.Add("blobs/"+d.Algorithm().String()+"/"+d.Encoded(), data)
+		if !added[d] {
+			added[d] = true
+			a.Add("blobs/"+d.Algorithm().String()+"/"+d.Encoded(), data)
+		}
 		return ocispec.Descriptor{MediaType: mediaType, Digest: d, Size: int64(len(data))}
 	}
 	index := ocispec.Index{MediaType: ocispec.MediaTypeImageIndex}

@@ -127,12 +127,16 @@ func (o *operation) resolver() (remotes.Resolver, error) {
 
 // Warn passes on what a registry wants people to read, once each.
 func (o *operation) Warn(_ context.Context, _ docker.WarningSource, warning string) {
+	o.sayOnce("Warning from " + o.ref.Domain + ": " + warning)
+}
+
+func (o *operation) sayOnce(text string) {
 	o.mu.Lock()
-	said := o.warned[warning]
-	o.warned[warning] = true
+	said := o.warned[text]
+	o.warned[text] = true
 	o.mu.Unlock()
 	if !said {
-		o.say("Warning from " + o.ref.Domain + ": " + warning)
+		o.say(text)
 	}
 }
 

@@ -287,12 +287,16 @@ func TestRegistryMessagesReachPeople(t *testing.T) {
 			f, addr := newFake(t)
 			f.hook = func(w http.ResponseWriter, r *http.Request) bool {
 				w.Header().Set("Content-Type", "application/json")
+				w.Header().Set("Retry-After", "60")
 				w.WriteHeader(c.status)
 				w.Write([]byte(c.body))
 				return true
 			}
 			r := newRig(t, registry.Settings{Attempts: 1})
 			r.refused(r.pull(addr+"/app:1", nil), c.kind, c.says)
+			if limit := strings.Contains(r.text(), "says of its limit: Retry-After: 60"); limit != (c.status == 429) {
+				t.Errorf("what the registry says of its limit: %q", r.text())
+			}
 		})
 	}
 }

@@ -106,6 +106,9 @@ func (o *operation) pull(ctx context.Context, platform string) error {
 	if err != nil {
 		return err
 	}
+	if platform != "" && images.IsManifestType(target.MediaType) && !match.Match(m.platform) { // the only one there is; Docker takes it as well
+		o.say(fmt.Sprintf("WARNING: image with reference %s was found but its platform (%s) does not match the specified platform (%s)", o.ref.Familiar(), platforms.Format(m.platform), platform))
+	}
 	before := o.known(ctx)
 	if err := b.layers(ctx, target, platform, m); err != nil {
 		return err
@@ -207,7 +210,8 @@ type document struct {
 	Layers        []ocispec.Descriptor `json:"layers"`
 	Manifests     []ocispec.Descriptor `json:"manifests"`
 
-	diffIDs []digest.Digest // from the config
+	diffIDs  []digest.Digest  // from the config
+	platform ocispec.Platform // likewise
 }
 
 // choose follows indexes to the manifest for the platform and fetches that with its config.
@@ -294,7 +298,7 @@ func (b *blobs) readConfig(ctx context.Context, desc ocispec.Descriptor, d *docu
 	if len(cfg.RootFS.DiffIDs) != len(d.Layers) {
 		return errs.New(errs.Invalid, "manifest %s lists %d layers, its config %d", desc.Digest, len(d.Layers), len(cfg.RootFS.DiffIDs))
 	}
-	d.diffIDs = cfg.RootFS.DiffIDs
+	d.diffIDs, d.platform = cfg.RootFS.DiffIDs, cfg.Platform
 	return nil
 }
 

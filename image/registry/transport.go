@@ -68,8 +68,19 @@ func (a asking) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// note remembers that the registry itself was reached by TLS.
+// note remembers that the registry itself was reached by TLS, and tells what a registry that limits says of its limit.
 func (a asking) note(res *http.Response) {
+	if res != nil && res.StatusCode == http.StatusTooManyRequests {
+		var said []string
+		for _, name := range []string{"Retry-After", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset"} {
+			if v := res.Header.Get(name); v != "" && len(v) < 100 {
+				said = append(said, name+": "+v)
+			}
+		}
+		if said != nil {
+			a.o.sayOnce("The registry " + a.o.ref.Domain + " says of its limit: " + strings.Join(said, ", "))
+		}
+	}
 	if !a.tokens && res != nil && res.TLS != nil {
 		a.o.overTLS.Store(true)
 	}

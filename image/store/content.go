@@ -28,6 +28,9 @@ const maxDocument = 8 << 20
 // maxDepth bounds indexes within indexes.
 const maxDepth = 4
 
+// maxLayers is how many directories the kernel's overlay puts upon each other.
+const maxLayers = 500
+
 // untaggedPrefix starts the record names of images that no name points to. It is no legal repository, so no user's name
 // can collide with it.
 const untaggedPrefix = "untagged@"
@@ -203,6 +206,9 @@ func (b *backend) describeIndex(ctx context.Context, list []ocispec.Descriptor, 
 }
 
 func (b *backend) describeManifest(ctx context.Context, desc ocispec.Descriptor, m anyManifest) (*described, error) {
+	if len(m.Layers) > maxLayers {
+		return nil, errs.New(errs.Invalid, "manifest %s lists %d layers; at most %d can be mounted", desc.Digest, len(m.Layers), maxLayers)
+	}
 	d := &described{manifest: desc, config: *m.Config, layers: m.Layers}
 	cfg, err := b.readConfig(ctx, d.config)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -184,10 +185,13 @@ func TestBrokenArchives(t *testing.T) {
 	odd.DiffIDs = []digest.Digest{"sha256:x", "../../../etc"}
 	torn := img
 	torn.Layers = [][]byte{img.Layers[0][:700]}
+	tall := img
+	tall.Layers = slices.Repeat(img.Layers[:1], 501)
 	for name, c := range map[string]struct {
 		archive []byte
 		says    string
 	}{
+		"too many layers":      {imagetest.OCI(tall), "501 layers; at most 500"},
 		"empty":                {nil, "no image"},
 		"not a tar":            {[]byte(strings.Repeat("hello ", 500)), "malformed"},
 		"truncated":            {whole[:len(whole)/2], "malformed"},

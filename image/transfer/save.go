@@ -32,6 +32,15 @@ func Save(ctx context.Context, st *store.Store, refs, wanted []string, w io.Writ
 			return err
 		}
 		for _, n := range list {
+			for _, platform := range wanted {
+				name := n.Name
+				if name == "" {
+					name = ref
+				}
+				if _, err := st.Resolve(ctx, name, platform); err != nil {
+					return errs.Wrap(err, "save")
+				}
+			}
 			x := byDigest[n.Target.Digest]
 			if x == nil {
 				x = &want{desc: n.Target}
