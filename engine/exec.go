@@ -343,5 +343,10 @@ func (e *Engine) execProcess(ctx context.Context, c *model.Container, x model.Ex
 	exec.Spec.Resources.OomScoreAdj = 0 // that of the container's first process is inherited
 	exec.Runtime.Path, exec.Runtime.Args = x.Cmd[0], x.Cmd[1:]
 	hostname := c.Spec.Network.Hostname
-	return ocispec.Process(ocispec.Input{Container: &exec, Host: e.cfg.Host, User: who, Hostname: hostname, Limits: e.defaults.Load().Limits})
+	p, err := ocispec.Process(ocispec.Input{Container: &exec, Host: e.cfg.Host, User: who, Hostname: hostname, Limits: e.defaults.Load().Limits})
+	if err != nil {
+		return nil, err
+	}
+	p.Env = e.withLinks(c, p.Env)
+	return p, nil
 }

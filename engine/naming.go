@@ -64,53 +64,6 @@ func (e *Engine) writeNameFiles(c *model.Container, state model.NetworkState) er
 	return writeInPlace(c.Runtime.ResolvConfPath, resolv)
 }
 
-// links are the addresses of the containers that a container is linked with, on the default bridge.
-func (e *Engine) links(c *model.Container) map[string][]string {
-	out := map[string][]string{}
-	for _, link := range c.Spec.Network.Links {
-		name, alias, has := strings.Cut(link, ":")
-		if !has {
-			alias = name
-		}
-		other, err := e.find(name)
-		if err != nil {
-			continue
-		}
-		oc := other.get()
-		ep, on := oc.Network.Endpoints[model.NetworkBridge]
-		if !on || !ep.IPv4.IsValid() {
-			continue
-		}
-		addr := ep.IPv4.Addr().String()
-		out[addr] = append(out[addr], alias, oc.Spec.Network.Hostname, oc.Name)
-	}
-	return out
-}
-
-// checkLinks refuses links with what is not there or does not run.
-func (e *Engine) checkLinks(c *model.Container) error {
-	for _, link := range c.Spec.Network.Links {
-		other, err := e.linked(link)
-		if err != nil {
-			return err
-		}
-		if _, alias, _ := strings.Cut(link, ":"); other.running() == nil {
-			return errs.New(errs.Conflict, "Cannot link to a non running container: /%s AS /%s/%s", other.get().Name, c.Name, alias)
-		}
-	}
-	return nil
-}
-
-// linked finds the container that a link "NAME[:ALIAS]" names.
-func (e *Engine) linked(link string) (*entry, error) {
-	name, alias, has := strings.Cut(link, ":")
-	if name == "" || has && alias == "" {
-		return nil, invalid("bad format for links: %s; want NAME[:ALIAS]", link)
-	}
-	other, err := e.find(name)
-	return other, errs.As(errs.Invalid, errs.Wrap(err, "could not get container for %s", name))
-}
-
 // driverOf names an endpoint's network driver for events.
 func (e *Engine) driverOf(ep model.Endpoint) string {
 	switch ep.Network {

@@ -117,6 +117,7 @@ func (e *Engine) plan(ctx context.Context, c *model.Container, undo func(func())
 	if err != nil {
 		return nil, err
 	}
+	spec.Process.Env = e.withLinks(c, spec.Process.Env)
 	if err := e.injectDevices(spec, c.Spec.Resources.DeviceRequest); err != nil {
 		return nil, err
 	}

@@ -169,6 +169,7 @@ func (e *Engine) launch(ctx context.Context, en *entry, c *model.Container, gate
 		if err := e.records.SaveNetwork(en.get()); err != nil {
 			return err
 		}
+		e.tellLinked(c.ID)
 		if err := failpoint.Hit("engine/start/created"); err != nil {
 			return err
 		}

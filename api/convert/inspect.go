@@ -3,6 +3,7 @@ package convert
 import (
 	"cmp"
 	"net/netip"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/storage"
@@ -11,6 +12,21 @@ import (
 	"github.com/shoalhq/shoal/lib/ids"
 	"github.com/shoalhq/shoal/model"
 )
+
+// shownLinks are links in the form that Docker shows: "/name:/own/alias".
+func shownLinks(links []string, own string) []string {
+	var out []string
+	for _, l := range links {
+		if name, alias, has := strings.Cut(l, ":"); !strings.HasPrefix(l, "/") {
+			if !has {
+				alias = name
+			}
+			l = "/" + name + ":/" + own + "/" + alias
+		}
+		out = append(out, l)
+	}
+	return out
+}
 
 // Inspect is the answer of GET /containers/{id}/json in the shape of the version.
 func Inspect(view *model.ContainerView, v types.Version) any {
@@ -31,6 +47,7 @@ func Inspect(view *model.ContainerView, v types.Version) any {
 	if r.Config.Labels == nil {
 		r.Config.Labels = map[string]string{}
 	}
+	r.HostConfig.Links = shownLinks(r.HostConfig.Links, c.Name)
 	if r.HostConfig.Runtime == "" {
 		r.HostConfig.Runtime = c.Runtime.Name
 	}
