@@ -186,8 +186,7 @@ func (s *supervisor) subscribe(conn *os.File) bool {
 		return false
 	}
 	state := s.state()
-	conn.Write(encodeLine(spec.Response{State: &state}))
-	s.events.add(conn)
+	s.events.add(conn, encodeLine(spec.Response{State: &state}))
 	return true
 }
 
@@ -365,15 +364,16 @@ func (e *subscribers) stream() *hub {
 	return e.hub
 }
 
-// add makes conn an events connection and watches for its end.
-func (e *subscribers) add(conn *os.File) {
+// add makes conn an events connection and watches for its end. It is sent first, and then every event: none that happens
+// once the peer can know of first is missed, such as the end of an exec that the peer asks for at once.
+func (e *subscribers) add(conn *os.File, first []byte) {
 	h := e.stream()
 	c, err := newClient(h, conn, true, false, false)
 	if err != nil {
 		conn.Close()
 		return
 	}
-	h.join(c, nil)
+	h.join(c, first)
 	go c.awaitHangup()
 }
 

@@ -181,7 +181,7 @@ func (s *supervisor) restore(r *resumed, pick func(*spec.SupervisorConfig) (Runn
 	}
 	s.listener = reopened(r.Listener)
 	for _, fd := range r.Events {
-		s.events.add(reopened(fd))
+		s.events.add(reopened(fd), nil)
 	}
 	if r.OOM > 0 {
 		s.calm.oomSeen = r.OOMSeen

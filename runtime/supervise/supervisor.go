@@ -243,8 +243,8 @@ func (s *supervisor) start() error {
 		return err
 	}
 	close(s.life.decided)
-	s.report(spec.StartReport{Step: "running", Pid: s.c.Pid(), StartedAt: at}) // the container lives on when nobody hears it
-	s.events.add(s.hand)
+	// The container lives on when nobody hears it.
+	s.events.add(s.hand, encodeLine(spec.StartReport{Step: "running", Pid: s.c.Pid(), StartedAt: at}))
 	go s.watchOOM() // not needed for the start: what happened before is counted all the same
 	return nil
 }
