@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	moby "github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 
 	"github.com/shoalhq/shoal/doctor"
@@ -19,11 +20,12 @@ func doctorCommand(a *App) *cobra.Command {
 		"Nothing is changed. The exit code is 1 when something stands in the way of containers.\n" +
 		"\"shoal doctor bundle\" writes an archive for support, without secrets."
 	cmd.Flags().StringVar(&f, "format", "", "Format output: json, or text for people (default)")
-	cmd.Flags().StringVar(&o.DataRoot, "data-root", "", `The engine's data directory to look at (default "/var/lib/shoal")`)
+	cmd.Flags().StringVar(&o.DataRoot, "data-root", "", `The engine's data directory to look at (default: that of the engine here, else "/var/lib/shoal")`)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if f != "" && f != "text" && f != "json" {
 			return badFlag("--format %q: use json or text", f)
 		}
+		o.AskDNS = true
 		r := a.examine(cmd.Context(), o)
 		var err error
 		if f == "json" {
@@ -47,9 +49,15 @@ func doctorCommand(a *App) *cobra.Command {
 
 // examine looks at this machine, and asks the engine on it about itself.
 func (a *App) examine(ctx context.Context, o doctor.Options) doctor.Report {
-	facts := doctor.Collect(ctx, o)
 	api, err := a.API()
-	if err == nil && strings.HasPrefix(api.Endpoint().Host, "unix://") {
+	here := err == nil && strings.HasPrefix(api.Endpoint().Host, "unix://")
+	if here && o.DataRoot == "" {
+		if res, err := api.Info(ctx, moby.InfoOptions{}); err == nil {
+			o.DataRoot = res.Info.DockerRootDir
+		}
+	}
+	facts := doctor.Collect(ctx, o)
+	if here {
 		ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 		defer cancel()
 		facts.Engine = &doctor.Engine{}

@@ -90,16 +90,21 @@ var cases = map[string]struct {
 	"link-missing":             {func(f *Facts) { f.Network.Links["veth"] = Probe{true, false, "not supported"} }, "modprobe veth"},
 	"link-kind-missing":        {func(f *Facts) { f.Network.Links["ipvlan"] = Probe{true, false, "not supported"} }, "modprobe ipvlan"},
 	"ip-forward-off":           {func(f *Facts) { f.Sysctls["net.ipv4.ip_forward"] = 0 }, "ip_forward"},
-	"firewall-drops-forward":   {func(f *Facts) { f.Network.Chains = []Chain{{"ip", "filter", "FORWARD", "forward", true}} }, "nft insert rule ip filter FORWARD"},
+	"firewall-drops-forward":   {func(f *Facts) { f.Network.Chains = []Chain{{"ip", "filter", "FORWARD", "forward", true, false}} }, "nft insert rule ip filter FORWARD"},
 	"legacy-iptables":          {func(f *Facts) { f.Network.LegacyIPv6 = []string{"filter"} }, "filter"},
 	"bridge-netfilter-missing": {func(f *Facts) { f.Sysctls["net.bridge.bridge-nf-call-iptables"] = 0 }, "bridge-nf-call"},
 	"no-resolver":              {func(f *Facts) { f.Network.Resolvers = nil }, "resolv.conf"},
-	"no-default-route":         {func(f *Facts) { f.Network.DefaultIPv4 = false }, "default route"},
-	"conntrack-low":            {func(f *Facts) { f.Sysctls["net.netfilter.nf_conntrack_max"] = 1000 }, "1000"},
-	"pid-max-low":              {func(f *Facts) { f.Sysctls["kernel.pid_max"] = 32768 }, "32768"},
-	"inotify-low":              {func(f *Facts) { f.Sysctls["fs.inotify.max_user_instances"] = 128 }, "128"},
-	"clock-wrong":              {func(f *Facts) { f.Clock.Unix = 100 }, "second 100"},
-	"clock-unsynchronized":     {func(f *Facts) { f.Clock.Synchronized = false }, "synchronized"},
+	"resolver-silent":          {func(f *Facts) { f.Network.Silent = f.Network.Resolvers }, "9.9.9.9"},
+	"leftover-bridge": {func(f *Facts) {
+		f.Engine, f.Network.Bridges = &Engine{Owner: "shoal:a"}, map[string]string{"shoal0": "shoal:a", "old0": "shoal:b"}
+	}, "ip link delete old0"},
+	"record-damaged":       {func(f *Facts) { f.Storage.Damaged = []string{"/d/damaged/abc"} }, "/d/damaged/abc"},
+	"no-default-route":     {func(f *Facts) { f.Network.DefaultIPv4 = false }, "default route"},
+	"conntrack-low":        {func(f *Facts) { f.Sysctls["net.netfilter.nf_conntrack_max"] = 1000 }, "1000"},
+	"pid-max-low":          {func(f *Facts) { f.Sysctls["kernel.pid_max"] = 32768 }, "32768"},
+	"inotify-low":          {func(f *Facts) { f.Sysctls["fs.inotify.max_user_instances"] = 128 }, "128"},
+	"clock-wrong":          {func(f *Facts) { f.Clock.Unix = 100 }, "second 100"},
+	"clock-unsynchronized": {func(f *Facts) { f.Clock.Synchronized = false }, "synchronized"},
 	"network-repaired": {func(f *Facts) {
 		f.Engine = &Engine{Repairs: []Repair{{Code: "network-repaired", What: "bridge shoal0", How: "was removed by x", Times: 3}}}
 	}, "3 times"},

@@ -2,6 +2,8 @@ package doctor
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
@@ -12,6 +14,12 @@ func engineRules(f Facts) []Finding {
 		return nil
 	}
 	var out []Finding
+	for _, name := range slices.Sorted(maps.Keys(f.Network.Bridges)) {
+		if owner := f.Network.Bridges[name]; e.Owner != "" && owner != e.Owner {
+			out = append(out, find(Info, "leftover-bridge", "the bridge "+name+" was made by another daemon of Shoal ("+owner+"): one that runs beside this one, or one that is gone with its data",
+				"if that daemon is gone for good: ip link delete "+name+", and the table that \"nft list tables\" shows for it", "the addresses of that bridge"))
+		}
+	}
 	if e.Down != "" {
 		out = append(out, find(Info, "daemon-down", "no daemon answers, so that its containers and sockets were not looked at: "+e.Down, "start shoald, or name its address with --host", "finding containers that see the engine"))
 	}

@@ -73,18 +73,19 @@ type Cgroups struct {
 
 // Storage is the file system of the data root.
 type Storage struct {
-	DataRoot   string `json:"dataRoot"`
-	FileSystem string `json:"fileSystem"`
-	Total      uint64 `json:"totalBytes"`
-	Free       uint64 `json:"freeBytes"` // for everyone
-	Files      uint64 `json:"inodes"`    // 0 where the file system has no fixed number
-	FilesFree  uint64 `json:"inodesFree"`
-	ReadOnly   bool   `json:"readOnly"`
-	NoExec     bool   `json:"noExec"`
-	NoSUID     bool   `json:"noSuid"`
-	NoDev      bool   `json:"noDev"`
-	Overlay    Probe  `json:"overlay"`      // mounting an overlay with its upper directory there
-	Xattr      Probe  `json:"trustedXattr"` // keeping trusted.* attributes there
+	DataRoot   string   `json:"dataRoot"`
+	FileSystem string   `json:"fileSystem"`
+	Total      uint64   `json:"totalBytes"`
+	Free       uint64   `json:"freeBytes"` // for everyone
+	Files      uint64   `json:"inodes"`    // 0 where the file system has no fixed number
+	FilesFree  uint64   `json:"inodesFree"`
+	ReadOnly   bool     `json:"readOnly"`
+	NoExec     bool     `json:"noExec"`
+	NoSUID     bool     `json:"noSuid"`
+	NoDev      bool     `json:"noDev"`
+	Damaged    []string `json:"damaged,omitempty"` // what the daemon could not read and set aside
+	Overlay    Probe    `json:"overlay"`           // mounting an overlay with its upper directory there
+	Xattr      Probe    `json:"trustedXattr"`      // keeping trusted.* attributes there
 }
 
 // Security is what the kernel confines processes with.
@@ -99,13 +100,15 @@ type Security struct {
 
 // Network is what the kernel offers for networks; the links are made in a network namespace of their own.
 type Network struct {
-	NFTables    Probe            `json:"nftables"`
-	Links       map[string]Probe `json:"links"`  // "bridge", "veth", "macvlan", "ipvlan", "vxlan", "dummy", "wireguard"
-	Chains      []Chain          `json:"chains"` // of other programs, in the paths packets of containers take
-	LegacyIPv4  []string         `json:"legacyIPTables"`
-	LegacyIPv6  []string         `json:"legacyIP6Tables"`
-	Resolvers   []string         `json:"resolvers"`
-	DefaultIPv4 bool             `json:"defaultRouteIPv4"`
+	NFTables    Probe             `json:"nftables"`
+	Links       map[string]Probe  `json:"links"`  // "bridge", "veth", "macvlan", "ipvlan", "vxlan", "dummy", "wireguard"
+	Chains      []Chain           `json:"chains"` // of other programs, in the paths packets of containers take
+	LegacyIPv4  []string          `json:"legacyIPTables"`
+	LegacyIPv6  []string          `json:"legacyIP6Tables"`
+	Resolvers   []string          `json:"resolvers"`
+	Bridges     map[string]string `json:"bridgesOfDaemons,omitempty"` // links that daemons of Shoal made: name → owner
+	Silent      []string          `json:"silentResolvers,omitempty"`  // those that do not answer, if they were asked
+	DefaultIPv4 bool              `json:"defaultRouteIPv4"`
 }
 
 // Chain is a base chain of nftables (iptables-nft makes them as well).
@@ -114,7 +117,8 @@ type Chain struct {
 	Table  string `json:"table"`
 	Name   string `json:"name"`
 	Hook   string `json:"hook"`
-	Drops  bool   `json:"drops"` // its policy
+	Drops  bool   `json:"drops"`      // its policy
+	Ends   bool   `json:"endsInDrop"` // its last rule drops or rejects what is left; looked at in forward chains only
 }
 
 // Clock is the host's time.
@@ -125,7 +129,8 @@ type Clock struct {
 
 // Engine is what only the daemon knows.
 type Engine struct {
-	Down    string         `json:"down,omitempty"` // why it could not be asked
+	Down    string         `json:"down,omitempty"`  // why it could not be asked
+	Owner   string         `json:"owner,omitempty"` // as in Network.Bridges
 	Exposed []Exposure     `json:"exposed"`
 	Open    []string       `json:"open"` // addresses served without client certificates
 	Sockets []BrokenSocket `json:"brokenSockets"`

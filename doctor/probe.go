@@ -111,7 +111,7 @@ func firewall() (Probe, []Chain) {
 			continue
 		}
 		out = append(out, Chain{Family: family, Table: ch.Table.Name, Name: ch.Name, Hook: hook,
-			Drops: ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop})
+			Drops: ch.Policy != nil && *ch.Policy == nftables.ChainPolicyDrop, Ends: hook == "forward" && endsInDrop(c, ch)})
 	}
 	return probed(nil), out
 }

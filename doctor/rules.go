@@ -46,12 +46,12 @@ func Codes() []string { return slices.Clone(codes) }
 var codes = []string{
 	"kernel-too-old", "kernel-old", "not-root", "capability-missing", "resource-capability-missing", "open-files-low", "no-new-privs",
 	"cgroup-none", "cgroup-read-only", "cgroup-controller-missing", "cgroup-v1", "cgroup-swap-missing",
-	"data-root-read-only", "data-root-noexec", "data-root-nodev", "overlay-missing", "xattr-missing", "disk-full", "disk-low", "inodes-low",
+	"data-root-read-only", "data-root-noexec", "data-root-nodev", "overlay-missing", "xattr-missing", "disk-full", "disk-low", "inodes-low", "record-damaged",
 	"namespace-missing", "user-namespace-missing", "seccomp-missing", "seccomp-actions-missing", "no-mac", "apparmor-parser-missing", "emulator-not-fixed",
 	"nftables-missing", "link-missing", "link-kind-missing", "ip-forward-off", "firewall-drops-forward", "legacy-iptables",
-	"bridge-netfilter-missing", "no-resolver", "no-default-route", "conntrack-low", "pid-max-low", "inotify-low", "clock-wrong",
+	"bridge-netfilter-missing", "no-resolver", "resolver-silent", "no-default-route", "conntrack-low", "pid-max-low", "inotify-low", "clock-wrong",
 	"clock-unsynchronized", "memory-low", "network-repaired", "network-route-clash", "network-endpoint",
-	"engine-exposed", "client-key-exposed", "api-open", "socket-not-served", "daemon-down",
+	"engine-exposed", "client-key-exposed", "api-open", "socket-not-served", "daemon-down", "leftover-bridge",
 }
 
 var rules = []func(Facts) []Finding{kernelRules, processRules, cgroupRules, storageRules, diskRules, namespaceRules, securityRules, emulatorRules,
@@ -228,6 +228,10 @@ func diskRules(f Facts) []Finding {
 		out = append(out, find(Warning, "inodes-low", fmt.Sprintf("%d of %d inodes are free at %s: \"no space left\" comes before the disk is full",
 			s.FilesFree, s.Files, s.DataRoot), tidy+", or use xfs or btrfs, which make inodes as needed", "pulling and building"))
 	}
+	if len(s.Damaged) > 0 {
+		out = append(out, find(Warning, "record-damaged", "the daemon could not read and set aside: "+strings.Join(s.Damaged, ", "),
+			"mend the file from a backup and move it back while the daemon is stopped, or remove it; its log of that time says what was wrong", "what these records are about"))
+	}
 	return out
 }
 
@@ -333,6 +337,13 @@ func linkRules(f Facts) []Finding {
 		out = append(out, find(Warning, "no-resolver", "/etc/resolv.conf names no name server", "add one, or start the daemon with --dns",
 			"resolving outside names in containers", "pulling images"))
 	}
+	if len(n.Silent) > 0 {
+		cause, affects := "the name server "+strings.Join(n.Silent, ", ")+" does not answer", "slow look-ups of names in containers, where it is asked before another"
+		if len(n.Silent) == len(n.Resolvers) {
+			cause, affects = "no name server answers: "+strings.Join(n.Silent, ", "), "resolving outside names in containers, pulling images"
+		}
+		out = append(out, find(Warning, "resolver-silent", cause, "mend /etc/resolv.conf, the way to that server or its firewall, or start the daemon with --dns", affects))
+	}
 	if !n.DefaultIPv4 {
 		out = append(out, find(Info, "no-default-route", "there is no IPv4 default route", "connect the host if containers shall reach the outside",
 			"pulling images", "containers reaching the outside"))
@@ -343,19 +354,25 @@ func linkRules(f Facts) []Finding {
 func firewallRules(f Facts) []Finding {
 	var out []Finding
 	for _, c := range f.Network.Chains {
-		if c.Hook != "forward" || !c.Drops {
+		if c.Hook != "forward" || !c.Drops && !c.Ends {
 			continue
 		}
+		how := "by the policy of its chain "
+		if !c.Drops {
+			how = "by the last rule of its chain "
+		}
 		who := "table " + c.Family + " " + c.Table
+		fix := "allow what the containers' bridges send and get in that firewall, for example: nft insert rule " + c.Family + " " + c.Table + " " + c.Name +
+			" iifname \"shoal0\" accept, the same with oifname, and both for each br-* bridge of your networks"
 		switch {
 		case c.Table == "firewalld":
 			who = "firewalld (" + who + ")"
+			fix = "give the containers' bridges to a zone that accepts: firewall-cmd --permanent --zone=trusted --add-interface=shoal0, the same for each br-* bridge of your networks, and firewall-cmd --reload"
 		case c.Table == "filter" && c.Name == "FORWARD":
 			who = "iptables, as used by Docker, ufw and others (" + who + ")"
 		}
-		out = append(out, find(Warning, "firewall-drops-forward", who+" drops forwarded packets by the policy of its chain "+c.Name+
-			"; another table's accept does not overrule that", "allow what the containers' bridges send and get in that firewall, for example: "+
-			"nft insert rule "+c.Family+" "+c.Table+" "+c.Name+" iifname \"shoal0\" accept, the same with oifname, and both for each br-* bridge of your networks", "published ports", "containers reaching the outside"))
+		out = append(out, find(Warning, "firewall-drops-forward", who+" drops forwarded packets "+how+c.Name+
+			"; another table's accept does not overrule that", fix, "published ports", "containers reaching the outside"))
 	}
 	if legacy := append(slices.Clone(f.Network.LegacyIPv4), f.Network.LegacyIPv6...); len(legacy) > 0 {
 		slices.Sort(legacy)

@@ -163,6 +163,9 @@ func (m *Manager) identify() error {
 	return nil
 }
 
+// Owner is what bridges that this daemon made are marked with on the host (kernel.OwnerMark).
+func (m *Manager) Owner() string { return kernel.OwnerMark + m.instance }
+
 // identity is what a daemon with this directory is called on this machine. It is the same again when the directory was
 // lost or emptied, so that the bridges made before are still known as ours.
 func identity(root string) string {

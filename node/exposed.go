@@ -32,7 +32,7 @@ func (n *Node) serveDoctor(w http.ResponseWriter, r *http.Request) error {
 // engineFacts looks at the daemon's own safety.
 func (n *Node) engineFacts(ctx context.Context) *doctor.Engine {
 	cfg := n.cfg.Load()
-	e := &doctor.Engine{Exposed: []doctor.Exposure{}, Open: []string{}, Sockets: []doctor.BrokenSocket{}}
+	e := &doctor.Engine{Owner: n.networks.Owner(), Exposed: []doctor.Exposure{}, Open: []string{}, Sockets: []doctor.BrokenSocket{}}
 	for _, h := range cfg.API.Hosts {
 		if strings.HasPrefix(h, "tcp://") && !cfg.API.TLSVerify {
 			e.Open = append(e.Open, h)

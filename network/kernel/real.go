@@ -29,7 +29,8 @@ type Real struct {
 	bridgeIx map[string]int32 // index of bridges we ensured
 }
 
-const ownerMark = "shoal:"
+// OwnerMark begins the alias of each bridge that a daemon made; the daemon's identity follows.
+const OwnerMark = "shoal:"
 
 // Open prepares the hand. table is the name of our packet filter table; owner marks what we make on the host.
 func Open(table, owner string) (*Real, error) {
@@ -37,7 +38,7 @@ func Open(table, owner string) (*Real, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Real{host: c, nft: newNFT(table), owner: ownerMark + owner, bridgeIx: map[string]int32{}, sysctls: newSysctlWatch()}, nil
+	return &Real{host: c, nft: newNFT(table), owner: OwnerMark + owner, bridgeIx: map[string]int32{}, sysctls: newSysctlWatch()}, nil
 }
 
 // Close lets go of the kernel; what was made stays.
@@ -69,7 +70,7 @@ func (k *Real) EnsureBridge(b plan.Bridge) (changed bool, err error) {
 		}
 		link.Attrs().Alias = k.owner
 	}
-	if alias := link.Attrs().Alias; strings.HasPrefix(alias, ownerMark) && alias != k.owner {
+	if alias := link.Attrs().Alias; strings.HasPrefix(alias, OwnerMark) && alias != k.owner {
 		return false, errs.New(errs.Conflict, "bridge %s belongs to another Shoal daemon of this host; give each daemon a bridge of its own (--bridge), or, if that daemon is gone for good, remove its bridge: ip link delete %s", b.Name, b.Name)
 	}
 	index := int32(link.Attrs().Index)

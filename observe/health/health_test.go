@@ -3,8 +3,10 @@ package health
 import (
 	"bytes"
 	"flag"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -41,5 +43,26 @@ func TestDocumentationIsOfThisList(t *testing.T) {
 	b, err := os.ReadFile(page)
 	if err != nil || string(b) != Markdown() {
 		t.Errorf("docs/troubles.md is not what the list says (%v): go test ./observe/health -rewrite", err)
+	}
+}
+
+// TestEveryCodeIsProvoked: some test other than this list's makes each trouble happen and looks for its code.
+func TestEveryCodeIsProvoked(t *testing.T) {
+	var all strings.Builder
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		all.Write(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tr := range All() {
+		if !regexp.MustCompile(`["= ]` + tr.Code + `[" ]`).MatchString(all.String()) {
+			t.Errorf("no test provokes %s", tr.Code)
+		}
 	}
 }

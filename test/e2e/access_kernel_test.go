@@ -118,6 +118,12 @@ func TestAuditLog(t *testing.T) {
 	if out := w.Must(w.Shoal("audit", "--format", "json", "-n", "1")); !json.Valid([]byte(out)) || strings.Contains(out, "\n") {
 		t.Errorf("%s", out)
 	}
+	// A log that cannot be written is told of, and does not stop the work.
+	w.StopDaemon()
+	w.Flag("--audit-log", "/dev/full")
+	w.StartDaemon()
+	w.Must(w.Shoal("run", "--rm", "toolbox", "true"))
+	wantIn(t, "the daemon's log", w.DaemonLog(), "code=audit-failed")
 }
 
 func TestEngineMounts(t *testing.T) {
