@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/engine"
+	"github.com/shoalhq/shoal/engine/record"
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/plugin"
 	"github.com/shoalhq/shoal/network"
@@ -42,6 +44,9 @@ func Cleanup(args []string, out io.Writer) error {
 	n := &Node{args: args}
 	n.setup(cfg)
 	n.level.Set(max(n.level.Level(), levelOf("warn")))
+	if err := checkExecRoot(cfg.Daemon.ExecRoot); err != nil {
+		return err
+	}
 	release, err := claim(cfg.Daemon, mountExecRoot)
 	if err != nil {
 		return err
@@ -62,25 +67,59 @@ func Cleanup(args []string, out io.Writer) error {
 	return errors.Join(err, clearExecRoot(cfg.Daemon.ExecRoot))
 }
 
-// clearExecRoot leaves nothing of the exec root but sockets, which are not the daemon's when systemd made them.
-func clearExecRoot(dir string) error {
+// ofDaemon are the names of what a daemon makes in its exec root.
+var ofDaemon = []string{"build", "containers", "docker-init", record.NamesDir, "networks", "rootfs", "runtime-*", "shm", "shoald.lock", "tasks"}
+
+// checkExecRoot refuses a directory that no daemon has used since the machine was started, unless there is nothing in it but
+// sockets, which are systemd's: a mistyped path must not cost anybody's files.
+func checkExecRoot(dir string) error {
+	if names, err := mountinfo.GetMounts(mountinfo.SingleEntryFilter(filepath.Join(dir, record.NamesDir))); err == nil && len(names) > 0 && names[0].Source == namesSource {
+		return nil
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if e.Type()&os.ModeSocket == 0 {
+			return errs.New(errs.Invalid, "%s is no exec root of a daemon that ran here: it has %s; give the daemon's own --exec-root", dir, e.Name())
+		}
+	}
+	return nil
+}
+
+// clearExecRoot leaves nothing of the daemon's in the exec root, and nothing of it if all was the daemon's.
+func clearExecRoot(dir string) (failed error) {
 	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(dir))
 	if err != nil {
 		return err
 	}
-	for i := len(mounts) - 1; i >= 0; i-- { // the last one made lies on top
-		if uerr := unix.Unmount(mounts[i].Mountpoint, unix.UMOUNT_NOFOLLOW); uerr != nil {
-			err = errors.Join(err, fmt.Errorf("unmount %s: %w", mounts[i].Mountpoint, uerr))
+	for _, m := range slices.Backward(mounts) { // the last one made lies on top
+		if m.Source != execSource && !isOfDaemon(dir, m.Mountpoint) {
+			continue
+		}
+		if err := unix.Unmount(m.Mountpoint, unix.UMOUNT_NOFOLLOW); err != nil {
+			failed = errors.Join(failed, fmt.Errorf("unmount %s: %w", m.Mountpoint, err))
 		}
 	}
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
-		if e.Type()&os.ModeSocket == 0 {
-			err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		if path := filepath.Join(dir, e.Name()); isOfDaemon(dir, path) {
+			failed = errors.Join(failed, os.RemoveAll(path))
 		}
 	}
-	os.Remove(dir) // a socket may be left
-	return err
+	os.Remove(dir) // what is not the daemon's may be left
+	return failed
+}
+
+// isOfDaemon says whether a path lies at or below something that a daemon made in its exec root.
+func isOfDaemon(dir, path string) bool {
+	rel, err := filepath.Rel(dir, path)
+	first, _, _ := strings.Cut(rel, "/")
+	return err == nil && slices.ContainsFunc(ofDaemon, func(pattern string) bool {
+		match, _ := filepath.Match(pattern, first)
+		return match
+	})
 }
 
 // removeGroups removes the empty control groups; those that hold something stay.

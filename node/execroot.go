@@ -11,6 +11,12 @@ import (
 	"github.com/shoalhq/shoal/lib/errs"
 )
 
+// What the tables of mounts call our tmpfs.
+const (
+	execSource  = "shoal-exec"
+	namesSource = "shoal-names"
+)
+
 // mountExecRoot makes sure that the exec root forgets with a restart of the machine, and is fast: a container's start
 // makes a dozen small files there, each of which costs up to a millisecond on a disk's file system. Where the directory
 // is not on a tmpfs already, as below /run it mostly is, one is mounted, and stays: it holds what the next daemon must know
@@ -24,7 +30,7 @@ func mountExecRoot(dir string) error {
 		return &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
 	if fs.Type != unix.TMPFS_MAGIC && fs.Type != unix.RAMFS_MAGIC {
-		err := unix.Mount("shoal-exec", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0711,size=25%")
+		err := unix.Mount(execSource, dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "mode=0711,size=25%")
 		if err != nil {
 			return errs.Wrap(err, "mount a tmpfs on the exec root %s", dir)
 		}
@@ -46,6 +52,6 @@ func mountNames(execRoot string) error {
 	if outer.Dev != inner.Dev {
 		return nil
 	}
-	err := unix.Mount("shoal-names", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0710,size=64m")
+	err := unix.Mount(namesSource, dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "mode=0710,size=64m")
 	return errs.Wrap(err, "mount a tmpfs on %s", dir)
 }

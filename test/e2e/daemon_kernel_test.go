@@ -51,6 +51,12 @@ func TestCleanup(t *testing.T) {
 		t.Fatal("cleaned up behind a daemon's back")
 	}
 	wantIn(t, "refusal", refused.Err, "a daemon runs already", "stop it")
+	os.MkdirAll(w.Dir+"/mine/build", 0o700)
+	refused = w.Run(world.Bin(t, "shoald"), "cleanup", "--data-root", w.Dir+"/mine2", "--exec-root", w.Dir+"/mine", "--pidfile", w.Dir+"/pid2", "--config-file", "/dev/null")
+	if _, err := os.Stat(w.Dir + "/mine/build"); refused.Code == 0 || err != nil {
+		t.Fatal("somebody's directory was taken for an exec root", refused, err)
+	}
+	wantIn(t, "refusal", refused.Err, "mine is no exec root", "it has build")
 	w.StopDaemon()
 	w.InNet(func() { os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("0"), 0) }) // as it is where nobody switched it on
 	w.StartDaemon()
