@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/types/registry"
@@ -67,6 +68,7 @@ func (o *operation) push(ctx context.Context, n store.Named, platform string) er
 		return err
 	}
 	o.ref = name
+	o.tracker = docker.NewInMemoryTracker() // else a second tag for the same manifest would count as sent with the first
 	ctx, from, done, err := o.cfg.Store.Content(ctx)
 	if err != nil {
 		return err
@@ -116,7 +118,10 @@ func (o *operation) pick(ctx context.Context, from content.Store, target ocispec
 		return target, err
 	}
 	if !images.IsIndexType(target.MediaType) {
-		return target, nil
+		if platform != "" {
+			_, err = o.cfg.Store.Resolve(ctx, o.ref.String(), platform)
+		}
+		return target, err
 	}
 	var index document
 	if err := read(ctx, from, target, &index); err != nil {

@@ -133,12 +133,17 @@ func (x *index) lookup(ref model.Reference) *record {
 	if ref.Digest == "" {
 		return x.byName[ref.String()]
 	}
+	var tagged *record
 	for _, r := range x.byTarget[ref.Digest] {
-		if r.ref.Name() == ref.Name() && (ref.Tag == "" || r.ref.Tag == "" || r.ref.Tag == ref.Tag) {
+		switch {
+		case r.ref.Name() != ref.Name() || ref.Tag != "" && r.ref.Tag != "" && r.ref.Tag != ref.Tag:
+		case r.ref.Tag == ref.Tag: // a name by digest is its own: who removes it means no tag
 			return r
+		case tagged == nil:
+			tagged = r
 		}
 	}
-	return nil
+	return tagged
 }
 
 // algorithms are those of digests, the usual one first.

@@ -175,6 +175,19 @@ func TestAllTagsAndDistribution(t *testing.T) {
 			t.Fatal(name, err)
 		}
 		pushed.want(t, "1: digest:", "2: digest:", "three: digest:")
+		for _, tag := range []string{"1", "2"} { // the same image by two names
+			if err := s.Tag(t.Context(), addr+"/tags:1", addr+"/same:"+tag); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := c.Push(t.Context(), addr+"/same", "", nil, nil); err != nil {
+			t.Fatal(name, err)
+		}
+		for _, tag := range []string{"1", "2"} {
+			if _, err := c.Distribution(t.Context(), addr+"/same:"+tag, nil); err != nil {
+				t.Fatal(name, err)
+			}
+		}
 		fresh := freshStore(t)
 		if err := client(fresh, registry.Settings{}).Pull(t.Context(), addr+"/tags", "", nil, nil); err != nil {
 			t.Fatal(name, err)
