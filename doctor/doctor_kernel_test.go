@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -125,4 +126,38 @@ func TestKernelResolvers(t *testing.T) {
 	if got := <-done; strings.Join(got, " ") != "deaf talks" {
 		t.Error(got)
 	}
+}
+
+// TestKernelTruth asks the kernel by other ways than Collect does: by iproute2's ip, and by the kernel's own lists.
+func TestKernelTruth(t *testing.T) {
+	f := Collect(context.Background(), Options{DataRoot: t.TempDir()})
+	if _, err := exec.LookPath("ip"); err == nil {
+		for kind, args := range map[string]string{"bridge": "", "veth": "", "dummy": "", "macvlan": "link p0", "ipvlan": "link p0", "vxlan": "id 1 dstport 4789", "wireguard": ""} {
+			link, options := "", args
+			if strings.HasPrefix(args, "link") {
+				link, options = args, ""
+			}
+			c := exec.Command("sh", "-c", "ip link add p0 type veth peer name p1 && ip link add "+link+" name x0 type "+kind+" "+options)
+			c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+			out, err := c.CombinedOutput()
+			if p := f.Network.Links[kind]; !p.Tried || p.OK != (err == nil) {
+				t.Errorf("%s: doctor says %+v, ip says %v %s", kind, p, err, out)
+			}
+		}
+	}
+	b, err := os.ReadFile("/sys/fs/cgroup/cgroup.controllers")
+	if (err == nil) != (f.Cgroups.Mode == "v2") {
+		t.Errorf("control groups: doctor says %s", f.Cgroups.Mode)
+	}
+	for _, c := range strings.Fields(string(b)) {
+		if !f.Cgroups.Controllers[c] {
+			t.Errorf("the kernel has the controller %s, doctor says %v", c, f.Cgroups.Controllers)
+		}
+	}
+	enabled, _ := os.ReadFile("/sys/module/apparmor/parameters/enabled")
+	if has := strings.HasPrefix(string(enabled), "Y"); has != f.Security.AppArmor {
+		t.Errorf("AppArmor: doctor says %v, the kernel %q", f.Security.AppArmor, enabled)
+	}
+	modules, _ := os.ReadFile("/proc/modules")
+	t.Logf("links %v; loaded modules: %d", f.Network.Links, strings.Count(string(modules), "\n"))
 }

@@ -39,7 +39,9 @@ func (v *Volumes) mountOnce(ctx context.Context, e *entry, vol model.Volume) err
 			return err
 		}
 	}
-	err = v.mountBounded(e, func() error { return v.mount(device, vol.Mountpoint, kind, flags, data) }, func() {
+	err = v.mountBounded(e, func() error {
+		return newest(nfsVersions(kind, data), func(version string) error { return v.mount(device, vol.Mountpoint, kind, flags, data+version) })
+	}, func() {
 		unix.Unmount(vol.Mountpoint, unix.MNT_DETACH)
 	})
 	hint := ""
@@ -60,6 +62,44 @@ func (v *Volumes) mountOnce(ctx context.Context, e *entry, vol model.Volume) err
 		hint = "; the device, or the directory on the server, does not exist"
 	}
 	return fmt.Errorf("type %s, device %s, options %q: %w%s", kind, device, withoutPassword(vol.Options["o"]), err, hint)
+}
+
+// nfsVersions are the endings of the options to try one after the other. Without a version the kernel would take 3 for nfs, which needs
+// the server's port mapper, and 4.0 for nfs4; mount.nfs(8) takes the newest that the server speaks, and so do we.
+func nfsVersions(kind, data string) []string {
+	if kind != "nfs" && kind != "nfs4" {
+		return []string{""}
+	}
+	for o := range strings.SplitSeq(data, ",") {
+		switch name, value, _ := strings.Cut(o, "="); {
+		case name == "vers", name == "nfsvers", name == "minorversion", name == "v2", name == "v3", strings.HasPrefix(name, "v4"):
+			return []string{""}
+		case name == "lock", name == "nolock", name == "udp", strings.HasPrefix(name, "mount"), name == "proto" && strings.HasPrefix(value, "udp"):
+			return []string{""} // only version 3 has these
+		}
+	}
+	list := []string{",vers=4.2", ",vers=4.1", ",vers=4.0"}
+	if kind == "nfs" {
+		list = append(list, ",vers=3")
+	}
+	return list
+}
+
+// newest tries until a version is spoken and has the directory: of version 4 the paths may begin elsewhere.
+func newest(versions []string, mount func(string) error) (err error) {
+	for _, version := range versions {
+		e := mount(version)
+		if e == nil {
+			return nil
+		}
+		if err == nil || errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL) {
+			err = e
+		}
+		if !errors.Is(e, unix.EPROTONOSUPPORT) && !errors.Is(e, unix.EINVAL) && !errors.Is(e, unix.ENOENT) {
+			return err
+		}
+	}
+	return err
 }
 
 // withoutPassword keeps what only the server may know out of messages.

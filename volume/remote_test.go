@@ -104,3 +104,35 @@ func TestRemoteTrouble(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestNewestVersion(t *testing.T) {
+	for _, c := range []struct {
+		kind, data string
+		server     map[string]error // what it says to each version; what is not there is mounted
+		tried      string
+		want       error
+	}{
+		{"nfs", "addr=a", nil, "4.2", nil},
+		{"nfs", "addr=a", map[string]error{"4.2": unix.EPROTONOSUPPORT, "4.1": unix.EPROTONOSUPPORT}, "4.2 4.1 4.0", nil},
+		{"nfs", "addr=a", map[string]error{"4.2": unix.ENOENT, "4.1": unix.ENOENT, "4.0": unix.ENOENT}, "4.2 4.1 4.0 3", nil},
+		{"nfs", "addr=a", map[string]error{"4.2": unix.ENOENT, "4.1": unix.ENOENT, "4.0": unix.ENOENT, "3": unix.ECONNREFUSED}, "4.2 4.1 4.0 3", unix.ENOENT},
+		{"nfs", "addr=a", map[string]error{"4.2": unix.EPROTONOSUPPORT, "4.1": unix.EPROTONOSUPPORT, "4.0": unix.EPROTONOSUPPORT, "3": unix.EACCES}, "4.2 4.1 4.0 3", unix.EACCES},
+		{"nfs", "addr=a", map[string]error{"4.2": unix.EACCES}, "4.2", unix.EACCES},
+		{"nfs4", "addr=a", map[string]error{"4.2": unix.ENOENT, "4.1": unix.ENOENT, "4.0": unix.ENOENT}, "4.2 4.1 4.0", unix.ENOENT},
+		{"nfs", "nfsvers=3,addr=a", nil, "", nil},
+		{"nfs", "nolock,addr=a", nil, "", nil},
+		{"nfs", "proto=udp,addr=a", nil, "", nil},
+		{"nfs4", "v4.1,addr=a", nil, "", nil},
+		{"cifs", "addr=a", nil, "", nil},
+	} {
+		var tried []string
+		err := newest(nfsVersions(c.kind, c.data), func(end string) error {
+			version := strings.TrimPrefix(end, ",vers=")
+			tried = append(tried, version)
+			return c.server[version]
+		})
+		if err != c.want || strings.Join(tried, " ") != c.tried {
+			t.Errorf("%s %s: tried %q, %v", c.kind, c.data, tried, err)
+		}
+	}
+}

@@ -57,7 +57,7 @@ func (k *Real) plugDirect(p plan.Plug, ns *os.File) error {
 	if p.MTU > 0 {
 		b.u32(unix.IFLA_MTU, uint32(p.MTU))
 	}
-	err = k.host.do(request{what: fmt.Sprintf("make a %s link on %s", p.Direct.Kind, p.Direct.Parent), typ: unix.RTM_NEWLINK,
+	err = k.host.do(request{what: fmt.Sprintf("make a link of kind %s on %s", p.Direct.Kind, p.Direct.Parent), typ: unix.RTM_NEWLINK,
 		flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, body: b.b})
 	if err != nil {
 		return directRefused(p.Direct, err)
@@ -74,7 +74,7 @@ func directRefused(d plan.Direct, err error) error {
 	case errors.Is(err, unix.EOPNOTSUPP):
 		return errs.New(errs.Unsupported, "%w; the kernel has no %s: load its module, or use the driver bridge", err, d.Kind)
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EINVAL):
-		return errs.New(errs.Conflict, "%w; the link %s is used by something that %s cannot share it with, such as a bridge or the other of macvlan and ipvlan", err, d.Parent, d.Kind)
+		return errs.New(errs.Conflict, "%w; the link %s is used by something that %s cannot share it with, such as a bridge, a container that has it for itself (mode passthru), or the other of macvlan and ipvlan", err, d.Parent, d.Kind)
 	}
 	return err
 }
@@ -123,7 +123,7 @@ func (k *Real) EnsureParent(d plan.Direct, try bool) error {
 	}
 	probe := "svtry" + strconv.Itoa(os.Getpid()%100000)
 	b := directBody(d, probe, int32(link.Attrs().Index), nil)
-	if err := k.host.do(request{what: "try a " + d.Kind + " link on " + d.Parent, typ: unix.RTM_NEWLINK,
+	if err := k.host.do(request{what: "try a link of kind " + d.Kind + " on " + d.Parent, typ: unix.RTM_NEWLINK,
 		flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL, tolerate: unix.EEXIST, body: b.b}); err != nil {
 		return directRefused(d, err)
 	}

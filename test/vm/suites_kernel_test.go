@@ -21,6 +21,7 @@ var (
 	long   = flag.Bool("long", false, "all suites on all file systems, and many power cuts; about an hour without KVM")
 	only   = flag.String("suites", "", "these packages instead, with commas: ./runtime/cgroup,./test/e2e=TestName")
 	onDisk = flag.String("disk", "", "ext4, xfs or btrfs only")
+	peer   = flag.Bool("peer", false, "with the programs of a machine that serves files, and AppArmor's; without -suites what needs them or such a kernel")
 )
 
 // suite is a package whose kernel tests run in the guest.
@@ -33,6 +34,9 @@ var short = []suite{{"./runtime/cgroup", "."}}
 var all = []suite{{"./runtime/cgroup", "."}, {"./runtime/seccomp", "."}, {"./lib/overlay", "."}, {"./rootview", "."}, {"./runtime/ocicli", "."},
 	{"./task", "."}, {"./image", "."}, {"./image/store", "."}, {"./volume", "."}, {"./doctor", "."}, {"./network/kernel", "."}, {"./network", "."},
 	{"./node", "."}, {"./test/escape", "."}, {"./test/e2e", "."}, {"./test/chaos", "."}, {"./test/soak", "."}}
+
+// features is what this machine's kernel may not have: file servers, ipvlan and VLANs, AppArmor, cgroup v2.
+var features = []suite{{"./network", "Macvlan|IPvlan"}, {"./doctor", "."}, {"./runtime/ocicli", "BesideCrun"}, {"./test/e2e", "TestNFS|TestCIFS|TestDirect|TestCgroup2|TestAppArmor"}}
 
 // needed are the host's programs without which there is no virtual machine.
 var needed = []string{"qemu-system-x86_64", "mkfs.ext4", "busybox", "dpkg", "apt-get"}
@@ -59,6 +63,10 @@ func TestSuites(t *testing.T) {
 	if *long {
 		suites, disks = all, []string{"ext4", "xfs", "btrfs"}
 	}
+	if *peer {
+		need(t, "debootstrap")
+		suites = features
+	}
 	if *only != "" {
 		suites = nil
 		for s := range strings.SplitSeq(*only, ",") {
@@ -73,7 +81,14 @@ func TestSuites(t *testing.T) {
 		disks = []string{*onDisk}
 	}
 	root := filepath.Join(workDir(t), "suites.img")
-	if err := makeRoot(t, root, func(dir string) error { return buildTests(dir, suites) }); err != nil {
+	if err := makeRoot(t, root, func(dir string) error {
+		if *peer {
+			if err := addPeer(t, dir); err != nil {
+				return err
+			}
+		}
+		return buildTests(dir, suites)
+	}); err != nil {
 		t.Fatal(err)
 	}
 	defer os.Remove(root)
@@ -113,7 +128,7 @@ func steps(suites []suite) (out []plan.Step) {
 	for _, s := range suites {
 		out = append(out, plan.Step{Name: strings.TrimPrefix(s.pkg, "./"), Dir: filepath.Join(repo, s.pkg), Seconds: 3000,
 			Args: []string{"/tests/" + path.Base(s.pkg) + ".test", "-test.v", "-test.timeout", "0", "-test.run", s.run, "-test.skip", measuring},
-			Env:  []string{"SHOAL_BIN=" + filepath.Join(repo, "bin"), "TMPDIR=/data"}})
+			Env:  []string{"SHOAL_BIN=" + filepath.Join(repo, "bin"), "TMPDIR=/data", "SHOAL_PEER=/peer"}})
 	}
 	return out
 }
