@@ -185,7 +185,8 @@ func (e *Engine) ExecStart(ctx context.Context, id string, opts model.ExecStartO
 	}
 	process, err := e.execProcess(ctx, en.get(), x.spec)
 	if err != nil {
-		e.execEnded(x, 125) // not the program's failure: the client gets an ordinary answer
+		// As if the program could not be run, with its exit code: command lines show only what comes in the stream.
+		e.execEnded(x, errs.ExitNotExecutable)
 		return err
 	}
 	request := TaskExec{ID: x.id, Process: process, Tty: x.spec.Tty, Detach: opts.Detach, ConsoleSize: x.spec.ConsoleSize}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 
+	"github.com/moby/sys/signal"
+
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
 )
@@ -66,6 +68,9 @@ func applyChange(c *model.ImageConfig, line string) error {
 	case "ONBUILD":
 		c.OnBuild = append(c.OnBuild, rest)
 	case "STOPSIGNAL":
+		if sig, err := signal.ParseSignal(rest); err != nil || sig <= 0 {
+			return errs.New(errs.Invalid, "invalid signal: %s; want a name such as SIGTERM or a number", rest)
+		}
 		c.StopSignal = rest
 	case "SHELL":
 		shell, ok := jsonList(rest)

@@ -106,3 +106,24 @@ func TestFieldsTakeEffect(t *testing.T) {
 		})
 	}
 }
+
+// The docker command line shows of an exec that cannot start only what comes in its stream, and takes the exit code afterwards.
+func TestExecThatCannotStart(t *testing.T) {
+	w := world.New(t)
+	w.Must(w.Docker("run", "-d", "--name", "box", "--network", "none", "toolbox", "sleep", "1000"))
+	for _, c := range []struct {
+		code int
+		says string
+		args []string
+	}{
+		{126, "unable to find user nobodyhere", []string{"-u", "nobodyhere", "box", "true"}},
+		{126, "/nosuch", []string{"-w", "/nosuch", "box", "true"}},
+		{127, "executable file not found", []string{"box", "nosuch"}},
+		{126, "permission denied", []string{"box", "/etc"}},
+	} {
+		if r := w.Docker(append([]string{"exec"}, c.args...)...); r.Code != c.code || !strings.Contains(r.Out+r.Err, c.says) || strings.Contains(r.Err, "upgrade") {
+			t.Errorf("exec %v: exit code %d, want %d: %s%s", c.args, r.Code, c.code, r.Out, r.Err)
+		}
+	}
+	wantIn(t, "a signal that is none", w.Docker("commit", "--change", "STOPSIGNAL NOPE", "box").Err, "invalid signal: NOPE")
+}
