@@ -47,9 +47,10 @@ func (e *engine) run(args ...string) (string, error) {
 
 // startEngines starts every engine that is installed and imports the image; one that does not work is left out, with a
 // word about why.
-func startEngines(dir, bin, tar string) ([]*engine, func()) {
+func startEngines(dir, bin, docker29, tar string) ([]*engine, func()) {
 	var up []*engine
-	for _, start := range []func(string, string) (*engine, error){startShoal, startDocker, startPodman} {
+	docker := func(dir, _ string) (*engine, error) { return startDocker(dir, docker29) }
+	for _, start := range []func(string, string) (*engine, error){startShoal, docker, startPodman} {
 		e, err := start(dir, bin)
 		if err == nil {
 			_, err = e.run("import", tar, image)
@@ -123,8 +124,13 @@ func startShoal(dir, bin string) (*engine, error) {
 	return e, err
 }
 
-func startDocker(dir, _ string) (*engine, error) {
+// startDocker starts the installed dockerd, or that of a directory, with the containerd and runc beside it. There is only one
+// at a time: two would change each other's rules.
+func startDocker(dir, bin string) (*engine, error) {
 	dockerd, err := exec.LookPath("dockerd")
+	if bin != "" {
+		dockerd, err = filepath.Join(bin, "dockerd"), nil
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +144,7 @@ func startDocker(dir, _ string) (*engine, error) {
 	if err := os.WriteFile(empty, []byte("{}"), 0o600); err != nil {
 		return nil, err
 	}
-	err = e.startDaemon(dockerd, "-H", sock, "--data-root", d+"/data", "--exec-root", d+"/exec", "--pidfile", d+"/pid", "--config-file", empty)
+	err = e.startDaemon("env", "PATH="+strings.TrimPrefix(bin+":"+os.Getenv("PATH"), ":"), dockerd, "-H", sock, "--data-root", d+"/data", "--exec-root", d+"/exec", "--pidfile", d+"/pid", "--config-file", empty)
 	e.version, _ = e.run("version", "--format", "{{.Server.Version}}")
 	return e, err
 }

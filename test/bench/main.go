@@ -16,6 +16,7 @@ import (
 
 type options struct {
 	bin, out, only string
+	docker29       string
 	compare        string
 	runs, idle     int
 	containers     int
@@ -24,6 +25,7 @@ type options struct {
 func main() {
 	var o options
 	flag.StringVar(&o.bin, "bin", "bin", "directory of shoal, shoald, shoal-runtime")
+	flag.StringVar(&o.docker29, "docker29", "", "directory of a newer dockerd with its containerd, shim and runc, to measure in the installed one's place (scripts/docker29 makes it)")
 	flag.StringVar(&o.out, "o", "", "file to write the table to, besides standard output")
 	flag.StringVar(&o.only, "only", "", "run only sections whose name holds this")
 	flag.StringVar(&o.compare, "compare", "", "table to compare with: fail where Shoal's ratio to another is more than 20 % worse, three times in a row")
@@ -70,7 +72,7 @@ func bench(o options) error {
 	if err != nil {
 		return err
 	}
-	engines, stop := startEngines(dir, bin, root)
+	engines, stop := startEngines(dir, bin, o.docker29, root)
 	defer stop()
 	in := inside{options: o, engines: engines, dir: dir, bin: bin}
 	var before map[pair]float64

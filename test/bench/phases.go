@@ -97,7 +97,7 @@ func startPhases(r *report, o options, engines []*engine, dir, bin string) error
 	defer os.RemoveAll(states)
 	runtimes := phaseTable{what: "OCI runtime `run BUNDLE`", phases: runtimePhases}
 	cmds = nil
-	for _, rt := range benchRuntimes(bin) {
+	for _, rt := range benchRuntimes(bin, "") {
 		id, n := "phase-"+rt.name, 0
 		next := func() *exec.Cmd {
 			n++

@@ -20,7 +20,7 @@ func runtimeLatency(r *report, o options, _ []*engine, dir, bin string) error {
 	defer os.RemoveAll(states)
 	var names []string
 	var fs []func() error
-	for _, rt := range benchRuntimes(bin) {
+	for _, rt := range benchRuntimes(bin, o.docker29) {
 		n := 0
 		run := func() error {
 			n++
@@ -56,12 +56,15 @@ func runtimeLatency(r *report, o options, _ []*engine, dir, bin string) error {
 type ociRuntime struct{ name, path string }
 
 // benchRuntimes are those that are installed, ours first.
-func benchRuntimes(bin string) []ociRuntime {
+func benchRuntimes(bin, docker29 string) []ociRuntime {
 	found := []ociRuntime{{"shoal-runtime", filepath.Join(bin, "shoal-runtime")}}
 	for _, name := range []string{"runc", "crun"} {
 		if path, err := exec.LookPath(name); err == nil {
 			found = append(found, ociRuntime{name, path})
 		}
+	}
+	if docker29 != "" {
+		found = append(found, ociRuntime{"runc of docker 29", filepath.Join(docker29, "runc")})
 	}
 	return found
 }

@@ -63,10 +63,15 @@ while [ $# -gt 0 ]; do
 	case "$1" in
 	--containerd|--containerd-namespace|--containerd-plugins-namespace) shift ;;
 	--containerd=*) ;;
+	--data-root) root=$2; args+=("$1") ;;
 	*) args+=("$1") ;;
 	esac
 	shift
 done
+# A default bridge that the daemon of an earlier test left belongs to that one.
+owner=` + d.dir + `/bridge-owner
+if [ "$(cat $owner 2>/dev/null)" != "$root" ]; then ip link delete shoal0 2>/dev/null; fi
+echo "$root" > $owner
 exec ` + program + ` "${args[@]}"
 `
 	return os.WriteFile(filepath.Join(d.dir, "path", "dockerd"), []byte(script), 0o755)
