@@ -142,6 +142,11 @@ func (e *Engine) ExecCreate(ctx context.Context, ref string, spec model.ExecSpec
 			return "", invalid("invalid environment variable: %s has no name; write NAME=value", env)
 		}
 	}
+	if strings.Trim(spec.User, "0123456789:") != "" { // a client that attaches is not shown why a start was refused
+		if _, err := e.lookupUser(ctx, e.usersOf(ctx, c), spec.User, nil); err != nil {
+			return "", err
+		}
+	}
 	x := &execution{id: ids.New(), container: en.id, spec: spec}
 	x.expire = e.cfg.Clock.AfterFunc(execWaits, func() {
 		e.execs.change(func() {
@@ -316,14 +321,20 @@ func (e *Engine) ExecInspect(_ context.Context, id string) (model.Exec, error) {
 	return out, nil
 }
 
-// execProcess makes the OCI process of an exec: what the container's program has, but for what the exec says itself.
-func (e *Engine) execProcess(ctx context.Context, c *model.Container, x model.ExecSpec) (*specs.Process, error) {
+// usersOf is where the users of a running container are looked up.
+func (e *Engine) usersOf(ctx context.Context, c *model.Container) userDatabase {
 	users := userDatabase{pid: c.State.Pid}
 	var err error
 	if users.dirs, err = e.overlay(ctx, c); err != nil {
 		e.cfg.Log.Warn("the layers of a running container cannot be found; its users are read from its own view", "container", c.ID, "error", err)
 		users.live = true
 	}
+	return users
+}
+
+// execProcess makes the OCI process of an exec: what the container's program has, but for what the exec says itself.
+func (e *Engine) execProcess(ctx context.Context, c *model.Container, x model.ExecSpec) (*specs.Process, error) {
+	users := e.usersOf(ctx, c)
 	name := x.User
 	var groupAdd []string
 	if name == "" {

@@ -120,10 +120,18 @@ func bucket(tx *bbolt.Tx, path ...string) *bbolt.Bucket {
 	return b
 }
 
-// images lists the images, those of several names once.
-func (st *containerdStore) images() (list []image, problems []Line) {
+// What Docker calls an image that has no name, and the label by which the classic builder says what a step was built upon.
+const (
+	dangling    = "moby-dangling@"
+	parentLabel = "org.mobyproject.image.parent"
+)
+
+// images lists the images, those of several names once, without the steps of builds that the classic builder kept; used are
+// the images of containers.
+func (st *containerdStore) images(used map[string]bool) (list []image, problems []Line) {
 	tops := map[digest.Digest]ocispec.Descriptor{}
 	names := map[digest.Digest][]string{}
+	named, parents := map[digest.Digest]bool{}, map[string]bool{}
 	err := st.db.View(func(tx *bbolt.Tx) error {
 		b := bucket(tx, "v1", namespace, "images")
 		return b.ForEachBucket(func(name []byte) error {
@@ -134,6 +142,12 @@ func (st *containerdStore) images() (list []image, problems []Line) {
 			size, _ := binary.Varint(t.Get([]byte("size")))
 			d := ocispec.Descriptor{Digest: digest.Digest(t.Get([]byte("digest"))), MediaType: string(t.Get([]byte("mediatype"))), Size: size}
 			tops[d.Digest] = d
+			if !strings.HasPrefix(string(name), dangling) {
+				named[d.Digest] = true
+			}
+			if labels := b.Bucket(name).Bucket([]byte("labels")); labels != nil {
+				parents[string(labels.Get([]byte(parentLabel)))] = true
+			}
 			if n := string(name); isTag(n) {
 				names[d.Digest] = append(names[d.Digest], familiar(n))
 			}
@@ -144,6 +158,9 @@ func (st *containerdStore) images() (list []image, problems []Line) {
 		return nil, []Line{{Kind: KindImage, Name: "store", Result: Failed, Detail: err.Error()}}
 	}
 	for id, top := range tops {
+		if !named[id] && parents[id.String()] && !used[id.String()] {
+			continue
+		}
 		slices.Sort(names[id])
 		b := &bundle{}
 		if err := id.Validate(); err != nil {

@@ -41,7 +41,7 @@ func (s *Source) images(used map[string]bool) (list []image, problems []Line) {
 		}
 	}
 	for _, st := range s.stores {
-		l, p := st.images()
+		l, p := st.images(used)
 		list, problems = append(list, l...), append(problems, p...)
 	}
 	return list, problems

@@ -75,7 +75,7 @@ func TestShapesOfVersions(t *testing.T) {
 		golden(t, "v"+v.String(), map[string]any{
 			"inspect":  Inspect(sampleView(), v),
 			"list":     Summary(sampleView(), v, created.Add(time.Hour)),
-			"image":    ImageInspect(img, nil, v),
+			"image":    ImageInspect(img, nil, false, v),
 			"images":   []any{ImageSummary(&model.ImageSummary{Image: *img, SharedSize: -1, Containers: 1}, v), ImageSummary(&model.ImageSummary{Image: dangling, SharedSize: -1}, v)},
 			"history":  ImageHistory(img),
 			"event":    Event(&e, v),

@@ -89,15 +89,18 @@ func unix(t time.Time) int64 {
 	return t.Unix()
 }
 
-// ImageInspect is the answer of GET /images/{name}/json in the shape of the version.
-func ImageInspect(i *model.Image, manifests []model.ImageManifest, v types.Version) any {
+// ImageInspect is the answer of GET /images/{name}/json in the shape of the version. The descriptor is of what the name
+// points to, or, where a platform was asked for, of that platform's manifest.
+func ImageInspect(i *model.Image, manifests []model.ImageManifest, onePlatform bool, v types.Version) any {
 	cfg := imageConfig(&i.Config)
 	r := image.InspectResponse{ID: i.ID, RepoTags: orEmpty(i.RepoTags), RepoDigests: orEmpty(i.RepoDigests), Comment: i.Origin.Comment,
 		Author: i.Origin.Author, Config: cfg, Architecture: i.Platform.Architecture, Variant: i.Platform.Variant, Os: i.Platform.OS,
 		OsVersion: i.Platform.OSVersion, Size: i.Size, RootFS: image.RootFS{Type: "layers", Layers: i.DiffIDs},
 		Metadata: image.Metadata{LastTagTime: i.Origin.LastTagged}, Manifests: manifestSummaries(manifests)}
 	if v >= 48 {
-		r.Descriptor = descriptor(i.Target, "")
+		if r.Descriptor = descriptor(i.Target, ""); onePlatform {
+			r.Descriptor = descriptor(i.Manifest, i.Platform.String())
+		}
 	}
 	if !i.Created.IsZero() {
 		r.Created = i.Created.UTC().Format(time.RFC3339Nano)

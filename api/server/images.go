@@ -103,7 +103,8 @@ func (s *Server) imageInspect(w http.ResponseWriter, r *http.Request, v types.Ve
 			return err
 		}
 	}
-	return writeJSON(w, http.StatusOK, convert.ImageInspect(&img, manifests, v))
+	onePlatform := v >= 49 && r.URL.Query().Has("platform")
+	return writeJSON(w, http.StatusOK, convert.ImageInspect(&img, manifests, onePlatform, v))
 }
 
 func (s *Server) imageHistory(w http.ResponseWriter, r *http.Request, v types.Version, name string) error {

@@ -55,6 +55,9 @@ func (s *Store) List(ctx context.Context, o ListOptions) ([]model.ImageSummary, 
 		if !keep(&img) {
 			continue
 		}
+		if patterns := o.Filters["reference"]; len(patterns) > 0 { // of an image with several names those asked for are shown
+			img.RepoTags, img.RepoDigests = namesLike(img.RepoTags, patterns), namesLike(img.RepoDigests, patterns)
+		}
 		img.Size = s.sizeOf(ctx, b, d)
 		sum := model.ImageSummary{Image: img, SharedSize: -1, Containers: -1}
 		if o.Containers {
@@ -299,6 +302,17 @@ func (s *Store) until(value string) (time.Time, error) {
 		}
 	}
 	return time.Time{}, errs.New(errs.Invalid, "invalid filter 'until=%s': want a duration (24h), seconds since 1970, or a time (2006-01-02T15:04:05)", value)
+}
+
+// namesLike are the names that one of the patterns matches.
+func namesLike(names, patterns []string) (out []string) {
+	for _, n := range names {
+		one := model.Image{RepoTags: []string{n}}
+		if slices.ContainsFunc(patterns, func(p string) bool { return matchesReference(&one, p) }) {
+			out = append(out, n)
+		}
+	}
+	return out
 }
 
 // matchesReference compares a pattern with familiar names, with and without tag.

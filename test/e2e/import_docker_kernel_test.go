@@ -42,12 +42,18 @@ func startDockerd(t *testing.T) *dockerd {
 	if err != nil {
 		t.Skip("dockerd is not installed")
 	}
+	return startDockerdOf(t, filepath.Dir(path), "{}")
+}
+
+// startDockerdOf starts the dockerd of a directory, with the containerd and runc that are there, if any.
+func startDockerdOf(t *testing.T, bin, config string) *dockerd {
 	d := &dockerd{t: t, dir: t.TempDir()}
-	if err := os.WriteFile(d.dir+"/daemon.json", []byte("{}"), 0o600); err != nil {
+	if err := os.WriteFile(d.dir+"/daemon.json", []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	d.cmd = exec.Command(path, "--data-root", d.root(), "--exec-root", d.dir+"/exec", "--pidfile", d.dir+"/pid", "-H", "unix://"+d.dir+"/sock",
+	d.cmd = exec.Command(filepath.Join(bin, "dockerd"), "--data-root", d.root(), "--exec-root", d.dir+"/exec", "--pidfile", d.dir+"/pid", "-H", "unix://"+d.dir+"/sock",
 		"--config-file", d.dir+"/daemon.json", "--iptables=false", "--ip-masq=false")
+	d.cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: unix.CLONE_NEWNS | unix.CLONE_NEWNET, Setpgid: true}
 	if err := d.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -120,13 +126,33 @@ func prepareDocker(t *testing.T, d *dockerd) string {
 		return exec.Command("docker", "-H", "unix://"+d.dir+"/sock", "exec", "web", "test", "-s", "/srv/new").Run() == nil
 	})
 	d.docker("stop", "-t", "0", "web")
-	return d.docker("image", "inspect", "-f", "{{.Id}} {{.RootFS.Layers}}", "app:1")
+	return d.docker("image", "inspect", "-f", "{{.RootFS.Layers}}", "app:1")
 }
 
 // A stopped Docker is taken over, with everything as it was; twice does nothing the second time.
 func TestImportDocker(t *testing.T) {
 	d := startDockerd(t)
-	image := prepareDocker(t, d)
+	w := takeOver(t, d)
+	damagedDocker(t, w, d)
+}
+
+// The same of Docker 29, with its images in a containerd, which is its default, and with its own.
+func TestImportDocker29(t *testing.T) {
+	bin := os.Getenv("DOCKER29_BIN")
+	if bin == "" {
+		t.Skip("DOCKER29_BIN does not name the directory of a newer dockerd; scripts/docker29 makes one")
+	}
+	for store, config := range map[string]string{
+		"containerd": `{"features":{"containerd-snapshotter":true}}`,
+		"overlay2":   `{"features":{"containerd-snapshotter":false},"storage-driver":"overlay2"}`,
+	} {
+		t.Run(store, func(t *testing.T) { takeOver(t, startDockerdOf(t, bin, config)) })
+	}
+}
+
+// takeOver fills a Docker, takes it over, and looks for everything.
+func takeOver(t *testing.T, d *dockerd) *world.World {
+	layers := prepareDocker(t, d)
 	w := world.New(t)
 	r := w.Shoal("import-docker", "--from", d.root())
 	if r.Code == 0 || !strings.Contains(r.Err, "a Docker runs on "+d.root()) || !strings.Contains(r.Err, "systemctl stop") {
@@ -142,7 +168,7 @@ func TestImportDocker(t *testing.T) {
 	if strings.Count(out, "imported") != 10 || !strings.Contains(out, "br-moved that Docker had left was removed") {
 		t.Errorf("import:\n%s", out)
 	}
-	want(t, "ID and layers", w.Must(w.Docker("image", "inspect", "-f", "{{.Id}} {{.RootFS.Layers}}", "registry.example:5000/team/app:2")), image)
+	want(t, "layers", w.Must(w.Docker("image", "inspect", "-f", "{{.RootFS.Layers}}", "registry.example:5000/team/app:2")), layers)
 	want(t, "network", w.Must(w.Docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Subnet}} {{.Internal}} {{.Labels.l}}", "back")), "10.177.0.0/24 true 1")
 	want(t, "volume", w.Must(w.Docker("volume", "inspect", "-f", "{{.Labels.vl}}", "data")), "1")
 	want(t, "options", w.Must(w.Docker("volume", "inspect", "-f", "{{.Options.type}}", "ram")), "tmpfs")
@@ -176,7 +202,7 @@ v" ] && [ "$(stat -c %u:%g /d/file)" = 5:6 ] && [ ! -e /data/a/one ] && [ "$(sta
 	}
 	want(t, "moved", w.Must(w.Docker("run", "--rm", "-v", "data:/d", "app:1", "cat", "/d/file")), "hi")
 	w.Must(w.Docker("rm", "-f", "web", "side", "asker"))
-	damagedDocker(t, w, d)
+	return w
 }
 
 // damagedDocker takes over what is damaged: each thing that is not whole is named, and the others come.
