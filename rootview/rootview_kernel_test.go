@@ -100,7 +100,7 @@ func TestCopyFromNamesEntriesAfterTheRequest(t *testing.T) {
 	}
 	defer r.Close()
 	got := entries(t, r)
-	if _, ok := got["up/passwd"]; !ok || st.Name != "up" {
+	if _, ok := got["./passwd"]; !ok || st.Name != "." {
 		t.Errorf("%v %+v", got, st)
 	}
 	r, _, err = FS{}.CopyFrom(ctx, v, "/etc/hosts")
