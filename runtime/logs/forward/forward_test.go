@@ -324,3 +324,40 @@ func TestDatagramsThatCannotArrive(t *testing.T) {
 		t.Errorf("it took %v", took)
 	}
 }
+
+func TestJournal(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "journal")
+	c, err := net.ListenPacket("unixgram", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	info := target("journald").Info
+	info.Labels = map[string]string{"com.example-x": "a\nb", "_": "no name"}
+	j := newJournal(&info, "tag")
+	j.address = path
+	if err := j.connect(); err != nil {
+		t.Fatal(err)
+	}
+	defer j.close()
+	long := strings.Repeat("x", 16384)
+	for _, e := range []*entry{{at: when, line: []byte("out")}, {at: when, stderr: true, line: []byte(long), partial: true, piece: &piece{id: "p", ordinal: 1}}} {
+		if err := j.send(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := packets(t, c, 2)
+	for i, words := range [][]string{
+		{"PRIORITY=6\n", "MESSAGE=out\n", "CONTAINER_NAME=web\n", "CONTAINER_ID=abababababab\n", "CONTAINER_TAG=tag\n", "IMAGE_NAME=img\n", "COM_EXAMPLE_X\n\x03\x00\x00\x00\x00\x00\x00\x00a\nb\n"},
+		{"PRIORITY=3\n", "MESSAGE=" + long + "\n", "CONTAINER_PARTIAL_MESSAGE=true\n", "CONTAINER_PARTIAL_ID=p\n", "CONTAINER_PARTIAL_ORDINAL=1\n", "CONTAINER_PARTIAL_LAST=false\n"},
+	} {
+		for _, w := range words {
+			if !bytes.Contains(got[i], []byte(w)) {
+				t.Errorf("datagram %d lacks %.60q: %.300q", i, w, got[i])
+			}
+		}
+	}
+	if bytes.Contains(got[0], []byte("no name")) || bytes.Contains(got[0], []byte("PARTIAL")) {
+		t.Errorf("%q", got[0])
+	}
+}
