@@ -1,7 +1,7 @@
 # make run    build everything and try it: a container, a published web server; the daemon is left running
 # make stop   end what `make run` started
 # make test   everything CI runs
-# make unit   the tests that need no root, in seconds
+# make unit   the tests that need no root, in seconds; SHORT= runs those as well that start other programs hundreds of times
 # make kernel the tests that need root and a real kernel (PKG=./runtime/... RUN=TestName for a part)
 # make dev    a throw-away daemon in the foreground (its socket is printed)
 # make fuzz   run every fuzzer for FUZZTIME each (2s); ONLY=part-of-a-name chooses; BUDGET=60 ends after so many seconds
@@ -26,6 +26,7 @@ LDFLAGS     := -s -w -X $(V).Version=$(VERSION) -X $(V).GitCommit=$(COMMIT) -X $
 BUILDFLAGS  := -trimpath -buildvcs=false
 PKG         ?= ./...
 RUN         ?= .
+SHORT       ?= -short
 TIMEOUT     ?= 20m
 # Signals between threads, by which Go's scheduler interrupts them, upset qemu-user now and then.
 EMULATED    := GODEBUG=asyncpreemptoff=1
@@ -51,7 +52,7 @@ images:
 	$(GO) run $(BUILDFLAGS) ./cmd/build-images
 
 unit:
-	$(GO) test $(PKG)
+	$(GO) test $(SHORT) $(PKG)
 
 kernel: build
 	SHOAL_BIN=$(BIN) $(GO) test -tags kernel -p 1 -count 1 -timeout $(TIMEOUT) -run '$(RUN)' $(PKG)

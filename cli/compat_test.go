@@ -211,6 +211,9 @@ func (r *recorder) shoal(t *testing.T, args []string) outcome {
 // dockerCLI finds the command line to compare with: version 28, whose words and flags these tables were made with.
 func dockerCLI(t *testing.T) string {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("starts docker's command line hundreds of times")
+	}
 	bin, err := exec.LookPath("docker")
 	if err != nil {
 		t.Skip("no docker command line to compare with")

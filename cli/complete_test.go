@@ -117,6 +117,9 @@ func TestCompletions(t *testing.T) {
 
 // TestCompletionInShells lets real shells complete lines with the scripts that are given to them.
 func TestCompletionInShells(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts three shells")
+	}
 	env, _ := completionWorld(t)
 	lines := map[string]string{
 		"shoal stop w":                   "web",
