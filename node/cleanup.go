@@ -43,7 +43,7 @@ func Cleanup(args []string, out io.Writer) error {
 	cfg.Registry.Server.Listen, cfg.API.MetricsAddr = "", ""
 	n := &Node{args: args}
 	n.setup(cfg)
-	n.level.Set(max(n.level.Level(), levelOf("warn")))
+	n.level.Set(max(n.level.Level(), levelOf("error"))) // what a daemon would warn of does not matter any more
 	if err := checkExecRoot(cfg.Daemon.ExecRoot); err != nil {
 		return err
 	}
