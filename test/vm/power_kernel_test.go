@@ -159,11 +159,11 @@ worker() {
 		shoal run --rm --network none -v volume-$id:/v image-$id sh -c 'cp /f /v/f; sync' && echo "made volume-$id $is" || echo "WRONG write"
 		if [ $1 = a ]; then
 			printf 'FROM image-%s\nRUN cat /f /f >/g && mv /g /f\n' $id >$dir/Dockerfile
-			shoal build -q -t built-image-$id $dir >/dev/null && echo "made built-image-$id $(cat $dir/f $dir/f | sum)" || echo "WRONG build"
+			said=$(shoal build -q -t built-image-$id $dir 2>&1) && echo "made built-image-$id $(cat $dir/f $dir/f | sum)" || echo "WRONG build: $said" | tr '\n' ' '; echo
 		else
 			it=127.0.0.1:5000/pulled-image-$id
-			shoal import /run/$1.tar $it >/dev/null && shoal push -q $it >/dev/null && shoal rmi $it >/dev/null && shoal pull -q $it >/dev/null &&
-				echo "made $it $is" || echo "WRONG pull"
+			said=$(shoal import /run/$1.tar $it 2>&1 && shoal push -q $it 2>&1 && shoal rmi $it 2>&1 && shoal pull -q $it 2>&1) &&
+				echo "made $it $is" || echo "WRONG pull: $said" | tr '\n' ' '; echo
 		fi
 		if [ $((n % 3)) = 0 ]; then
 			old=$ROUND-$1-$((n-1))
