@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -56,8 +57,10 @@ func (w *netWorld) outsideServer(t *testing.T, addr string) {
 }
 
 // fetch asks a web server from a container.
-func (w *netWorld) fetch(c, url string) string {
-	out, _ := w.shell(c, "wget -T 3 -qO- "+url+" 2>&1")
+func (w *netWorld) fetch(c, url string) string { return w.fetchWithin(10, c, url) }
+
+func (w *netWorld) fetchWithin(seconds int, c, url string) string {
+	out, _ := w.shell(c, fmt.Sprintf("wget -T %d -qO- %s 2>&1", seconds, url))
 	return out
 }
 
@@ -124,7 +127,11 @@ func TestDirectNetworks(t *testing.T) {
 			w.directNet(t, "lan", append([]string{"-d", "macvlan", "-o", "macvlan_mode=" + mode}, lan...)...)
 			w.docker("run", "-d", "--name", "web", "--network", "lan", "whoami")
 			w.docker("run", "-d", "--name", "box", "--network", "lan", "toolbox", "sleep", "1000")
-			if got := strings.Contains(w.fetch("box", "http://"+w.addr("web", "lan")+"/"), "Hostname"); got != sees {
+			limit := 1
+			if sees {
+				limit = 10
+			}
+			if got := strings.Contains(w.fetchWithin(limit, "box", "http://"+w.addr("web", "lan")+"/"), "Hostname"); got != sees {
 				t.Errorf("siblings see each other: %v", got)
 			}
 			want(t, "outside", w.fetch("box", "http://"+outsideIP+":90/"), "client "+w.addr("box", "lan"))
@@ -147,7 +154,7 @@ func TestDirectNetworks(t *testing.T) {
 			t.Run(driver+" "+how, func(t *testing.T) {
 				w.directNet(t, "alone", append([]string{"-d", driver, "--subnet", "10.78.0.0/24"}, args...)...)
 				w.pair(t, "alone")
-				if got := w.fetch("box", "http://"+outsideIP+":90/"); strings.Contains(got, "client") {
+				if got := w.fetchWithin(1, "box", "http://"+outsideIP+":90/"); strings.Contains(got, "client") {
 					t.Errorf("outside: %s", got)
 				}
 				w.away(t, "alone")
