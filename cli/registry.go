@@ -67,9 +67,14 @@ func (a *App) screen(stream any) progress.Screen {
 		s.Out = a.Out
 	}
 	if t := terminalOf(stream); t != nil && os.Getenv("TERM") != "dumb" {
-		if _, cols, err := t.Size(); err == nil {
-			s.Width = max(int(cols), 20)
+		s.Size = func() (int, int) {
+			rows, cols, err := t.Size()
+			if err != nil || cols == 0 {
+				return 0, 80 // a terminal that does not know its size
+			}
+			return int(rows), int(cols)
 		}
+		_, s.Width = s.Size()
 	}
 	return s
 }

@@ -63,12 +63,13 @@ func (b *Bytes) add(n int) {
 		return
 	}
 	b.last, b.drawn = t, true
+	_, columns := b.screen.now()
 	speed := units.HumanSize(float64(b.n)/t.Sub(b.start).Seconds()) + "/s"
 	line := fmt.Sprintf("%s %s  %s", b.label, units.HumanSize(float64(b.n)), speed)
 	if b.total > 0 {
 		line = fmt.Sprintf("%s %s/%s (%d%%)  %s", b.label, units.HumanSize(float64(b.n)), units.HumanSize(float64(b.total)), min(b.n*100/b.total, 100), speed)
 	}
-	fmt.Fprintf(b.screen.Out, "\r\x1b[2K%s", cut(line, b.screen.Width-1))
+	fmt.Fprintf(b.screen.Out, "\r\x1b[2K%s", cut(line, columns-1))
 }
 
 type countingReader struct {

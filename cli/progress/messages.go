@@ -20,6 +20,18 @@ import (
 type Screen struct {
 	Out   io.Writer
 	Width int // columns of the terminal; 0: not a terminal
+	// Size, when not nil, gives rows and columns as they are now: people make windows narrower while something is pulled.
+	Size func() (rows, columns int)
+}
+
+// now is the size to draw for.
+func (s Screen) now() (rows, columns int) {
+	if s.Size != nil {
+		if r, c := s.Size(); c > 0 {
+			return r, c
+		}
+	}
+	return 0, s.Width
 }
 
 // Messages shows the JSON messages of r until it ends, and gives aux, if not nil, every out-of-band value. The error is
@@ -79,8 +91,9 @@ func (l *lines) show(m *jsonstream.Message) {
 		}
 		return
 	}
+	rows, columns := l.screen.now()
 	if m.Progress != nil {
-		if bar := l.screen.bar(m.Progress); bar != "" {
+		if bar := drawBar(m.Progress, columns); bar != "" {
 			text += " " + bar
 		}
 	}
@@ -94,15 +107,18 @@ func (l *lines) show(m *jsonstream.Message) {
 	if !known {
 		l.index[m.ID] = l.count
 		l.count++
-		fmt.Fprintln(w, cut(text, l.screen.Width))
+		fmt.Fprintln(w, cut(text, columns))
 		return
 	}
 	up := l.count - at
-	fmt.Fprintf(w, "\x1b[%dA\x1b[2K\r%s\r\x1b[%dB", up, cut(text, l.screen.Width), up)
+	if rows > 0 && up >= rows {
+		return // it has left the screen; what is there now belongs to another
+	}
+	fmt.Fprintf(w, "\x1b[%dA\x1b[2K\r%s\r\x1b[%dB", up, cut(text, columns), up)
 }
 
-// bar draws [====>    ]  1.2MB/3.4MB.
-func (s Screen) bar(p *jsonstream.Progress) string {
+// drawBar draws [====>    ]  1.2MB/3.4MB.
+func drawBar(p *jsonstream.Progress, columns int) string {
 	if p.Current <= 0 && p.Total <= 0 {
 		return ""
 	}
@@ -113,7 +129,7 @@ func (s Screen) bar(p *jsonstream.Progress) string {
 		return fmt.Sprintf("%8v", units.HumanSize(float64(p.Current)))
 	}
 	graph := ""
-	if s.Width > 110 {
+	if columns > 110 {
 		done := int(min(max(p.Current, 0)*50/p.Total, 50))
 		graph = "[" + strings.Repeat("=", done) + ">" + strings.Repeat(" ", 50-done) + "] "
 	}

@@ -74,3 +74,31 @@ func TestBytesShowsAfterASecond(t *testing.T) {
 		t.Errorf("not wiped: %q, total %d", out.String(), b.Total())
 	}
 }
+
+// A terminal that becomes narrower gets shorter lines, and a line that has left it is not written over another's.
+func TestTerminalChanges(t *testing.T) {
+	var in strings.Builder
+	for _, id := range []string{"aaa", "bbb", "ccc", "ddd"} {
+		in.WriteString(`{"status":"Waiting for something that takes long","id":"` + id + `"}` + "\n")
+	}
+	in.WriteString(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"aaa"}` + "\n")
+	in.WriteString(`{"status":"Downloading","progressDetail":{"current":500,"total":1000},"id":"ddd"}` + "\n")
+	columns, n := []int{80, 20, 20, 20, 12, 12}, 0
+	var out bytes.Buffer
+	s := Screen{Out: &out, Width: 80, Size: func() (int, int) { n++; return 3, columns[min(n-1, 5)] }}
+	if err := s.Messages(strings.NewReader(in.String()), nil); err != nil {
+		t.Fatal(err)
+	}
+	want := "aaa: Waiting for something that takes long\nbbb: Waiting for som\nccc: Waiting for som\nddd: Waiting for som\n\x1b[1A\x1b[2K\rddd: Downloa\r\x1b[1B"
+	if out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
+	}
+	out.Reset()
+	now := time.Unix(0, 0)
+	b := NewBytes(Screen{Out: &out, Width: 80, Size: func() (int, int) { return 5, 12 }}, "Sending", 0, func() time.Time { return now })
+	now = now.Add(2 * time.Second)
+	_, _ = io.Copy(io.Discard, b.Reader(strings.NewReader("hello")))
+	if got := out.String(); got != "\r\x1b[2KSending 5B " {
+		t.Errorf("%q", got)
+	}
+}
