@@ -152,6 +152,11 @@ func setupInside(p plan.Plug) error {
 			break
 		}
 	}
+	if p.Direct.Kind != "" {
+		// The kernel tells the neighbours when the link comes up: they may remember who had the address before, on another machine
+		// or by the other kind of link. An old kernel without it is no reason not to start.
+		_ = setSysctl("net/ipv4/conf/"+p.Inside+"/arp_notify", "1")
+	}
 	for _, s := range p.Sysctls {
 		key, value, _ := strings.Cut(s, "=")
 		parts := strings.Split(key, ".")

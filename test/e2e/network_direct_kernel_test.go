@@ -125,6 +125,15 @@ func TestDirectNetworks(t *testing.T) {
 	for mode, sees := range map[string]bool{"bridge": true, "private": false, "vepa": false} {
 		t.Run("macvlan "+mode, func(t *testing.T) {
 			w.directNet(t, "lan", append([]string{"-d", "macvlan", "-o", "macvlan_mode=" + mode}, lan...)...)
+			if err := kernel.In(w.outside, func() error { // which remembers somebody else at that address
+				out, err := netlink.LinkByName("out0")
+				if err != nil {
+					return err
+				}
+				return netlink.NeighSet(&netlink.Neigh{LinkIndex: out.Attrs().Index, IP: net.ParseIP("198.51.100.128"), HardwareAddr: net.HardwareAddr{2, 0, 0, 0, 0, 9}, State: netlink.NUD_REACHABLE})
+			}); err != nil {
+				t.Fatal(err)
+			}
 			w.docker("run", "-d", "--name", "web", "--network", "lan", "whoami")
 			w.docker("run", "-d", "--name", "box", "--network", "lan", "toolbox", "sleep", "1000")
 			limit := 1
