@@ -131,7 +131,7 @@ func (t importTarget) MakeNetwork(ctx context.Context, body []byte, bridge strin
 	if removed {
 		note = "the interface " + bridge + " that Docker had left was removed; Docker makes it again when it starts"
 	}
-	_, warning, err := apiNetworks{t.n.networks, t.n.engine}.Create(ctx, spec)
+	_, warning, err := apiNetworks{t.n.networks, t.n.engine, t.n.bus}.Create(ctx, spec)
 	if warning != "" && note != "" {
 		note += "; "
 	}

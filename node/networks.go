@@ -16,6 +16,7 @@ import (
 	"github.com/shoalhq/shoal/network"
 	"github.com/shoalhq/shoal/network/ipam"
 	"github.com/shoalhq/shoal/node/config"
+	"github.com/shoalhq/shoal/observe/events"
 )
 
 // engineNetworks shows the network room as the engine wants it.
@@ -133,6 +134,11 @@ func family(r config.BridgeRange) network.BridgeFamily {
 type apiNetworks struct {
 	networks *network.Manager
 	engine   *engine.Engine
+	events   *events.Bus
+}
+
+func (a apiNetworks) publish(action string, n model.Network) {
+	a.events.Publish(model.Event{Type: "network", Action: action, ID: n.ID, Attrs: map[string]string{"name": n.Name, "type": n.Driver}})
 }
 
 func (a apiNetworks) view(ctx context.Context, n model.Network) server.NetworkView {
@@ -175,6 +181,9 @@ func (a apiNetworks) Inspect(ctx context.Context, ref string) (server.NetworkVie
 
 func (a apiNetworks) Create(ctx context.Context, s model.NetworkSpec) (id, warning string, err error) {
 	n, err := a.networks.Create(ctx, s)
+	if err == nil {
+		a.publish("create", n)
+	}
 	if unknown := network.UnknownOptions(&n.NetworkSpec); err == nil && len(unknown) > 0 {
 		warning = fmt.Sprintf("driver options without effect: the driver %s does not know %s", n.Driver, strings.Join(unknown, ", "))
 	}
@@ -185,7 +194,14 @@ func (a apiNetworks) Create(ctx context.Context, s model.NetworkSpec) (id, warni
 }
 
 func (a apiNetworks) Remove(ctx context.Context, ref string) error {
-	return a.engine.RemoveNetwork(ctx, ref)
+	n, err := a.networks.Resolve(ctx, ref)
+	if err != nil {
+		return err
+	}
+	if err = a.engine.RemoveNetwork(ctx, n.ID); err == nil {
+		a.publish("destroy", n)
+	}
+	return err
 }
 
 func (a apiNetworks) Prune(ctx context.Context, f model.Filters) ([]string, error) {
@@ -193,7 +209,15 @@ func (a apiNetworks) Prune(ctx context.Context, f model.Filters) ([]string, erro
 	if err != nil {
 		return nil, err
 	}
-	return a.networks.Prune(ctx, func(n model.Network) bool { return !matches(n) })
+	before := map[string]model.Network{}
+	for _, n := range a.networks.List(ctx) {
+		before[n.Name] = n
+	}
+	removed, err := a.networks.Prune(ctx, func(n model.Network) bool { return !matches(n) })
+	for _, name := range removed {
+		a.publish("destroy", before[name])
+	}
+	return removed, err
 }
 
 func (a apiNetworks) Connect(ctx context.Context, network, container string, s model.EndpointSpec) error {

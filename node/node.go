@@ -208,7 +208,7 @@ func (n *Node) backends() server.Backends {
 	return server.Backends{
 		Containers: n.engine, Life: n.engine, Streams: n.engine, Files: n.engine, Execs: n.engine,
 		Making:   server.Making{Images: apiImages{n.images, n.engine}, Transfer: n.images, Registry: n.registryClient(), Builds: n.front.builder},
-		Networks: apiNetworks{n.networks, n.engine}, Volumes: apiVolumes{n.volumes, n.engine, n.images},
+		Networks: apiNetworks{n.networks, n.engine, n.bus}, Volumes: apiVolumes{n.volumes, n.engine, n.images},
 		System: &about{cfg: func() config.Config { return *n.cfg.Load() }, id: daemonID(n.cfg.Load().Daemon.DataRoot),
 			hostname: hostname, runtime: runtimePath, driver: n.storageDriver, images: n.imageCount, warnings: n.warnings, host: readHostFacts(), logs: logopts.Drivers, drivers: n.volumes.Drivers},
 		Events: n.bus,

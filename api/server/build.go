@@ -175,6 +175,7 @@ func (s *Server) buildPrune(w http.ResponseWriter, r *http.Request, v types.Vers
 	if report.Deleted == nil {
 		report.Deleted = []string{}
 	}
+	s.pruned("builder", report.Reclaimed)
 	return writeJSON(w, http.StatusOK, build.CachePruneReport{CachesDeleted: report.Deleted, SpaceReclaimed: uint64(max(report.Reclaimed, 0))})
 }
 

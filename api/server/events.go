@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -206,6 +207,13 @@ func repository(ref string) string {
 		return ref[:i]
 	}
 	return ref
+}
+
+// pruned tells of what a prune gave back.
+func (s *Server) pruned(kind string, reclaimed int64) {
+	if s.b.Events != nil {
+		s.b.Events.Publish(model.Event{Type: kind, Action: "prune", Attrs: map[string]string{"reclaimed": strconv.FormatInt(max(reclaimed, 0), 10)}})
+	}
 }
 
 // lifeOf tells when a container starts; it is closed when the container is removed or ctx ends.

@@ -185,6 +185,7 @@ func (s *Server) imagePrune(w http.ResponseWriter, r *http.Request, v types.Vers
 	if err != nil {
 		return err
 	}
+	s.pruned("image", rep.Reclaimed)
 	return writeJSON(w, http.StatusOK, image.PruneReport{ImagesDeleted: convert.ImageDeletions(rep.Deleted), SpaceReclaimed: uint64(max(rep.Reclaimed, 0))})
 }
 

@@ -120,6 +120,7 @@ func (s *Server) networkPrune(w http.ResponseWriter, r *http.Request, v types.Ve
 	if deleted == nil {
 		deleted = []string{}
 	}
+	s.pruned("network", 0)
 	return writeJSON(w, http.StatusOK, map[string][]string{"NetworksDeleted": deleted})
 }
 

@@ -115,5 +115,6 @@ func (s *Server) volumePrune(w http.ResponseWriter, r *http.Request, v types.Ver
 	if rep.Deleted == nil {
 		rep.Deleted = []string{}
 	}
+	s.pruned("volume", rep.Reclaimed)
 	return writeJSON(w, http.StatusOK, volume.PruneReport{VolumesDeleted: rep.Deleted, SpaceReclaimed: uint64(max(rep.Reclaimed, 0))})
 }
