@@ -120,7 +120,7 @@ type ImageUsage struct {
 	Images       []ImageSummary
 	LayersSize   int64 // unpacked layers, each counted once
 	ContentSize  int64 // the compressed or packed blobs, each counted once
-	Reclaimable  int64 // what removing the images that no container uses would give back
+	Reclaimable  int64 // what is not an image that a container uses, packed and unpacked
 	ActiveImages int   // images that a container uses
 }
 

@@ -71,7 +71,18 @@ func (s *Server) imageUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnsw
 	if err != nil {
 		return err
 	}
-	usage.ImageUsage = &image.DiskUsage{ActiveCount: int64(u.ActiveImages), TotalCount: int64(len(u.Images)), TotalSize: u.LayersSize, Reclaimable: u.Reclaimable}
+	// Everything in the store, packed and unpacked, but for what is counted as the build cache's: so the lines of df add up to
+	// what the disk says.
+	total, own := u.LayersSize+u.ContentSize, int64(0)
+	if s.b.Builds != nil {
+		if list, err := s.b.Builds.Cache(ctx); err == nil {
+			for _, r := range list {
+				own += ownSize(r)
+			}
+		}
+	}
+	total = max(0, total-own)
+	usage.ImageUsage = &image.DiskUsage{ActiveCount: int64(u.ActiveImages), TotalCount: int64(len(u.Images)), TotalSize: total, Reclaimable: max(0, u.Reclaimable-own)}
 	if legacy {
 		list := make([]any, 0, len(u.Images))
 		for i := range u.Images {
@@ -82,7 +93,7 @@ func (s *Server) imageUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnsw
 				list[i] = convert.ImageSummary(&u.Images[i], v)
 			}
 		}
-		out.Images, out.LayersSize = &list, &u.LayersSize
+		out.Images, out.LayersSize = &list, &total
 	}
 	if v >= 52 {
 		for i := range u.Images {
@@ -154,6 +165,14 @@ func (s *Server) volumeUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAns
 	return nil
 }
 
+// ownSize is what a record takes besides images.
+func ownSize(r model.BuildCacheRecord) int64 {
+	if r.Shared {
+		return 0
+	}
+	return r.Size
+}
+
 // cacheUsage tells of the build cache. What an image has too takes no space of the cache's own.
 func (s *Server) cacheUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnswer, legacy bool, v types.Version) error {
 	var list []model.BuildCacheRecord
@@ -175,11 +194,9 @@ func (s *Server) cacheUsage(ctx ctx, usage *system.DiskUsage, out *diskUsageAnsw
 		if r.InUse {
 			u.ActiveCount++
 		}
-		if !r.Shared {
-			u.TotalSize += r.Size
-			if !r.InUse {
-				u.Reclaimable += r.Size
-			}
+		u.TotalSize += ownSize(r)
+		if !r.InUse {
+			u.Reclaimable += ownSize(r)
 		}
 	}
 	usage.BuildCacheUsage = u

@@ -10,6 +10,8 @@ import (
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/ids"
@@ -311,13 +313,37 @@ func (s *Store) DiskUsage(ctx context.Context) (model.ImageUsage, error) {
 	}
 	u.Images = list
 	u.LayersSize, u.ContentSize = s.disk(ctx, b)
-	active := int64(0)
+	active, counted := int64(0), map[string]bool{}
 	for _, i := range list {
 		if i.Containers > 0 {
 			u.ActiveImages++
-			active += i.Size
+			active += s.space(ctx, b, i, counted)
 		}
 	}
-	u.Reclaimable = max(0, u.LayersSize-active)
+	u.Reclaimable = max(0, u.LayersSize+u.ContentSize-active)
 	return u, nil
+}
+
+// space is what an image takes, packed and unpacked, without what was counted already.
+func (s *Store) space(ctx context.Context, b *backend, i model.ImageSummary, counted map[string]bool) (n int64) {
+	target := ocispec.Descriptor{MediaType: i.Target.MediaType, Digest: digest.Digest(i.Target.Digest), Size: i.Target.Size}
+	d, err := s.describe(ctx, b, target, "")
+	if err != nil {
+		return 0
+	}
+	if sizes, ok := s.layerSizes(ctx, b, d); ok {
+		for l, chain := range identity.ChainIDs(slices.Clone(d.diffIDs)) {
+			if key := "unpacked " + chain.String(); !counted[key] {
+				counted[key] = true
+				n += sizes[l]
+			}
+		}
+	}
+	for _, desc := range append([]ocispec.Descriptor{target, d.manifest, d.config}, d.layers...) {
+		if info, err := b.content.Info(ctx, desc.Digest); err == nil && !counted[desc.Digest.String()] {
+			counted[desc.Digest.String()] = true
+			n += info.Size
+		}
+	}
+	return n
 }

@@ -265,8 +265,8 @@ func TestSizesAddUp(t *testing.T) {
 			t.Errorf("%s: %d shared of %d", i.RepoTags, i.SharedSize, i.Size)
 		}
 	}
-	if u.Reclaimable != u.LayersSize {
-		t.Error(u.Reclaimable, u.LayersSize)
+	if u.Reclaimable != u.LayersSize+u.ContentSize {
+		t.Error(u.Reclaimable, u.LayersSize, u.ContentSize)
 	}
 	h, err := s.History(t.Context(), "a:1", "")
 	if err != nil || len(h) != 2 || h[0].Size == 0 || h[0].CreatedBy != "test" {
