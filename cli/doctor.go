@@ -52,7 +52,10 @@ func (a *App) examine(ctx context.Context, o doctor.Options) doctor.Report {
 	api, err := a.API()
 	here := err == nil && strings.HasPrefix(api.Endpoint().Host, "unix://")
 	if here && o.DataRoot == "" {
-		if res, err := api.Info(ctx, moby.InfoOptions{}); err == nil {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second) // a daemon that hangs is looked at all the same
+		res, err := api.Info(ctx, moby.InfoOptions{})
+		cancel()
+		if err == nil {
 			o.DataRoot = res.Info.DockerRootDir
 		}
 	}

@@ -108,7 +108,7 @@ func listenUnix(path, group string, log *slog.Logger) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, err
 	}
-	if fi, err := os.Lstat(path); err == nil && fi.Mode()&os.ModeSocket == 0 {
+	if fi, err := os.Stat(path); err == nil && fi.Mode()&os.ModeSocket == 0 {
 		return nil, errs.New(errs.Conflict, "%s is there and is no socket; remove it, or give this daemon another --host", path)
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {

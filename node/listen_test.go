@@ -48,6 +48,28 @@ func TestListenRefuses(t *testing.T) {
 	}
 }
 
+func TestListenUnixKeepsFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "precious")
+	if err := os.WriteFile(path, []byte("data"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := listenUnix(path, "", quiet); !errs.Is(err, errs.Conflict) {
+		t.Errorf("a file at the socket's place: %v", err)
+	}
+	if b, _ := os.ReadFile(path); string(b) != "data" {
+		t.Errorf("the file is %q now", b)
+	}
+	link := path + ".sock"
+	if err := os.Symlink("/nowhere/shoal.sock", link); err != nil {
+		t.Fatal(err)
+	}
+	l, err := listenUnix(link, "", quiet)
+	if err != nil {
+		t.Fatalf("a link of former times: %v", err)
+	}
+	l.Close()
+}
+
 func nothing(string) error { return nil }
 
 func TestClaim(t *testing.T) {

@@ -2,6 +2,7 @@ package explain
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -88,7 +89,7 @@ func ended(c *Container) Finding {
 	s, v := c.View.State, &c.View
 	printed := ""
 	if len(c.LogTail) > 0 {
-		printed = "it last printed: " + strings.Join(c.LogTail, " / ")
+		printed = "it last printed: " + strings.Join(slices.Compact(slices.Clone(c.LogTail)), " / ")
 	}
 	kills, stop := endings(c)
 	number := s.ExitCode - 128

@@ -44,7 +44,19 @@ func Explain(f Facts) Report {
 	}
 	rank := map[doctor.Severity]int{doctor.Error: 0, doctor.Warning: 1, doctor.Info: 2}
 	slices.SortStableFunc(r.Findings, func(a, b Finding) int { return rank[a.Severity] - rank[b.Severity] })
+	// A port that is published for IPv4 and IPv6 has the same troubles twice.
+	r.Findings = slices.CompactFunc(r.Findings, func(a, b Finding) bool {
+		return a.Code == b.Code && a.Cause == b.Cause && a.Fix == b.Fix && slices.Equal(a.Evidence, b.Evidence)
+	})
 	return r
+}
+
+// many is "1 container", "2 containers".
+func many(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // Text is the report for people.

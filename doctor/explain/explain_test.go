@@ -63,6 +63,12 @@ func TestCauses(t *testing.T) {
 			c.View.State.Error = "exec: no such file"
 		}), "cannot-run", "--entrypoint sh"},
 		"clean":               {exited(0), "exited-by-itself", "foreground"},
+		"says the same again": {exited(3, func(c *Container) { c.LogTail = []string{"no config", "no config", "no config"} }), "exit-code", "printed: no config"},
+		"published twice": {running(publish("0.0.0.0"), func(c *Container) {
+			both := c.Published[0]
+			both.HostIP = netip.IPv6Unspecified()
+			c.Published = append(c.Published, both)
+		}), "nobody-listens", "port 80/tcp"},
 		"own code":            {exited(3, func(c *Container) { c.LogTail = []string{"cannot read config"} }), "exit-code", "cannot read config"},
 		"127":                 {exited(127), "cannot-run", "did not find"},
 		"oom":                 {exited(137, func(c *Container) { c.View.State.OOMKilled = true; c.View.Spec.Resources.Memory.Limit = 64 << 20 }), "oom-killed", "--memory 128m"},

@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"github.com/shoalhq/shoal/test/world"
@@ -69,6 +71,24 @@ func TestAuthorizationPlugin(t *testing.T) {
 	if r := w.Docker("images"); r.Code == 0 || !strings.Contains(r.Err, "nobody's business") || strings.Contains(r.Out, "toolbox") {
 		t.Errorf("%+v", r)
 	}
+	// Plug-ins are taken out and put back while the daemon runs.
+	config := filepath.Join(w.Dir, "authz.json")
+	reload := func(text string) {
+		os.WriteFile(config, []byte(text), 0o600)
+		syscall.Kill(w.DaemonPid(), syscall.SIGHUP)
+	}
+	os.WriteFile(config, []byte(`{"authorization-plugins":["judge"]}`), 0o600)
+	w.StopDaemon()
+	w.Without("--authorization-plugin")
+	w.Flag("--config-file", config)
+	w.StartDaemon()
+	if r := w.Docker("images"); r.Code == 0 {
+		t.Errorf("%+v", r)
+	}
+	reload(`{}`)
+	eventually(t, "nobody is asked", func() bool { return w.Docker("images").Code == 0 })
+	reload(`{"authorization-plugins":["judge"]}`)
+	eventually(t, "the plug-in is asked again", func() bool { return w.Docker("images").Code != 0 })
 	bad.Store(true)
 	if r := w.Docker("ps"); r.Code == 0 || !strings.Contains(r.Err, "nothing is permitted") {
 		t.Errorf("an answer that is no JSON: %+v", r)

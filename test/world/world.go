@@ -376,6 +376,13 @@ func cgroupRoots() []string {
 	return roots
 }
 
+// Without takes a flag with its value from the next daemon.
+func (w *World) Without(name string) {
+	if i := slices.Index(w.flags, name); i >= 0 {
+		w.flags = slices.Delete(w.flags, i, i+2)
+	}
+}
+
 // Flag gives the next daemon a flag with its value, in place of the one it had.
 func (w *World) Flag(name, value string) {
 	for i := range w.flags {
