@@ -117,6 +117,37 @@ func TestScopedSocket(t *testing.T) {
 	}
 }
 
+// Ways out of a scoped socket that were tried on other engines' proxies: none may be answered with success, nor tell of what is hidden.
+func TestNoWayOutOfAScopedSocket(t *testing.T) {
+	f := newFake()
+	f.add(t, "web", map[string]string{"team": "web"})
+	db := f.add(t, "db", map[string]string{"team": "db"})
+	all := access.Scope{Name: "s", Labels: []string{"team=web"}, Verbs: []access.Verb{access.List, access.Inspect, access.Logs, access.Events, access.Stats, access.Top, access.Wait,
+		access.Start, access.Stop, access.Restart, access.Kill, access.Pause, access.Unpause, access.Remove}}
+	sock := guardedServer(t, f, Guard{Scope: &all})
+	for _, line := range []string{
+		"POST /containers/web/exec", "POST /v1.41/containers/web/exec", "POST //containers/web/exec", "POST /v1.41//containers/web/exec", "POST /v1.41/./containers/web/exec",
+		"POST /containers/web/json/../exec", "POST /containers/web%2fexec", "POST /containers/web/%65xec", "POST /containers/db%2f..%2fweb/exec", "POST /v1.24/v1.41/containers/web/exec",
+		"GET /containers/web/../db/json", "GET /containers/web%2f..%2fdb/json", "GET /containers/%2e%2e/containers/db/json", "GET /containers/" + db + "/json", "GET /containers/" + db[:3] + "/json",
+		"GET /containers/%64b/json", "GET /containers/db%00/json", "GET /containers/db/logs?stdout=1", "GET /containers/db/stats?stream=0", "GET /containers/db/top",
+		"POST /containers/db/wait", "POST /containers/db/kill", "DELETE /containers/db?force=1", "POST /containers/web/../db/kill",
+		"GET /containers/json?filters=%7B%22since%22%3A%5B%22db%22%5D%7D", "POST /containers/web/attach?stream=1", "GET /containers/web/attach/ws?stream=1", "POST /containers/web/resize?h=1&w=1",
+		"GET /containers/web/archive?path=/", "HEAD /containers/web/archive?path=/", "PUT /containers/web/archive?path=/", "GET /containers/web/export", "GET /containers/web/changes",
+		"POST /containers/web/update", "POST /containers/web/rename?name=x", "POST /containers/create", "POST /containers/prune", "POST /images/prune", "POST /volumes/prune", "POST /networks/prune",
+		"POST /build", "POST /build/prune", "POST /session", "POST /grpc", "POST /commit?container=web", "POST /images/create?fromImage=x", "POST /images/load", "GET /images/get?names=x",
+		"GET /images/x/get", "POST /images/x/push", "POST /images/x/tag?repo=y", "DELETE /images/x", "GET /images/x/history", "GET /distribution/x/json", "GET /info", "GET /system/df", "POST /auth",
+		"GET /exec/x/json", "POST /exec/x/start", "POST /exec/x/resize", "POST /networks/create", "POST /networks/x/connect", "DELETE /networks/x", "POST /volumes/create", "DELETE /volumes/x", "PUT /volumes/x",
+		"GET /plugins", "POST /plugins/pull", "POST /plugins/x/enable", "GET /swarm", "POST /swarm/init", "GET /nodes", "GET /services", "GET /secrets", "GET /configs", "GET /tasks",
+		"GET /shoal/sockets", "POST /shoal/sockets", "GET /shoal/audit", "POST /shoal/explain", "GET /shoal/doctor", "GET /debug/pprof/", "OPTIONS /containers/json", "CONNECT /containers/json", "TRACE /containers/json",
+	} {
+		method, path, _ := strings.Cut(line, " ")
+		status, body, _ := do(t, sock, method, path, "application/json", `{"Cmd":["id"],"Image":"x","Name":"e","Verbs":["list"]}`)
+		if status < 300 || strings.Contains(body, "hunter2") || strings.Contains(body, db) && !strings.Contains(path, db) {
+			t.Errorf("%s: %d %s", line, status, body)
+		}
+	}
+}
+
 func TestScopedEvents(t *testing.T) {
 	f := newFake()
 	sock := guardedServer(t, f, Guard{Scope: &access.Scope{Name: "s", Verbs: []access.Verb{access.Events}, Labels: []string{"team=web"}}})

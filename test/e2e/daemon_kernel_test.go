@@ -28,6 +28,10 @@ func TestSignalsAndReload(t *testing.T) {
 	syscall.Kill(w.DaemonPid(), syscall.SIGHUP)
 	eventually(t, "the labels change", func() bool { return strings.Contains(w.Docker("info").Out, "c=d") })
 	wantIn(t, "shm size", w.Must(w.Docker("run", "--rm", "toolbox", "df", "/dev/shm")), "8")
+	syscall.Kill(w.DaemonPid(), syscall.SIGUSR1)
+	eventually(t, "the stacks are logged", func() bool {
+		return strings.Contains(w.DaemonLog(), "stacks of all goroutines") && strings.Contains(w.DaemonLog(), "node.Run")
+	})
 	os.WriteFile(cfg, []byte(`{"nonsense":1}`), 0o600)
 	syscall.Kill(w.DaemonPid(), syscall.SIGHUP)
 	eventually(t, "the refusal is logged", func() bool { return strings.Contains(w.DaemonLog(), "nonsense") })
