@@ -188,7 +188,7 @@ func TestLogServersInTrouble(t *testing.T) {
 	w.Must(w.Docker("run", "--rm", "--log-driver", "fluentd", "--log-opt", "fluentd-address=unix://"+gone, "--log-opt", "fluentd-async=true", "toolbox", "true"))
 
 	// 30 MB of output: more than the sockets' buffers, the forwarder's queue and the pipes hold together.
-	flood := []string{"toolbox", "sh", "-c", "head -c 30000000 /dev/zero | tr '\\0' '\\n'; echo end"}
+	flood := []string{"toolbox", "sh", "-c", "head -c 30000000 /dev/zero | tr '\\0' x; echo; echo end"}
 	var both sync.WaitGroup
 	for _, mode := range []string{"blocking", "non-blocking"} {
 		hung := serveLogs(t, w, "unix", filepath.Join(w.Dir, mode+".sock"), nil) // acknowledges nothing
@@ -211,7 +211,7 @@ func TestLogServersInTrouble(t *testing.T) {
 	path := filepath.Join(w.Dir, "back.sock")
 	first := serveLogs(t, w, "unix", path, nil)
 	w.Must(w.Docker("run", "-d", "--name", "back", "--network", "none", "--log-driver", "syslog", "--log-opt", "syslog-address=unix://"+path,
-		"toolbox", "sh", "-c", "mkfifo /in; echo before; while read line </in; do echo $line; done"))
+		"toolbox", "sh", "-c", "mkfifo /in; echo before; while true; do read line </in && echo $line; done"))
 	first.await(t, "before")
 	first.close()
 	say := func(word string) { w.Must(w.Docker("exec", "back", "sh", "-c", "echo "+word+" >/in")) }
