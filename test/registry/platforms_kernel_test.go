@@ -4,8 +4,10 @@ package registry_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -139,10 +141,17 @@ func TestPullsAtOnce(t *testing.T) {
 	}
 }
 
+// chunked packs as zstd:chunked does: several frames, and frames between and behind them that a reader skips.
+func chunked(b []byte) []byte {
+	skipped := append(binary.LittleEndian.AppendUint32(binary.LittleEndian.AppendUint32(nil, 0x184D2A50), 64), make([]byte, 64)...)
+	half := len(b) / 2
+	return slices.Concat(imagetest.Zstd(b[:half]), skipped, imagetest.Zstd(b[half:]), skipped)
+}
+
 // Zstandard and plain layers, and the same layer twice.
 func TestPackings(t *testing.T) {
 	addr := ours(t, nil)
-	for name, pack := range map[string]func([]byte) []byte{"zstd": imagetest.Zstd, "plain": nil, "gzip": imagetest.Gzip} {
+	for name, pack := range map[string]func([]byte) []byte{"zstd": imagetest.Zstd, "zstd-chunked": chunked, "plain": nil, "gzip": imagetest.Gzip} {
 		img := sample(t, addr+"/packed:"+name, "amd64")
 		img.Pack = pack
 		img.Layers = append(img.Layers, img.Layers[1])
