@@ -4,7 +4,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/network/kernel"
 )
 
 // What a network of the drivers macvlan and ipvlan makes of its options, or why not.
@@ -46,5 +48,35 @@ func TestDirectOptions(t *testing.T) {
 		if err != nil || d.Kind != c.driver || !strings.HasPrefix(d.Parent, c.parent) || d.Mode != c.mode || len(d.Parent) > 15 {
 			t.Errorf("%v: %+v %v", c.options, d, err)
 		}
+	}
+}
+
+// The mode belongs to the parent: a second network with another one would change the first.
+func TestOneModeOnAParent(t *testing.T) {
+	m := fakeManager(t, t.TempDir(), kernel.NewFake())
+	create := func(name, parent, mode string) error {
+		options := map[string]string{model.OptParent: parent}
+		if mode != "" {
+			options[model.OptIPvlanMode] = mode
+		}
+		_, err := m.Create(t.Context(), model.NetworkSpec{Name: name, Driver: model.DriverIPvlan, IPv4: true, Options: options})
+		return err
+	}
+	for _, c := range []struct{ name, parent, mode, says string }{
+		{"first", "eth0", "", ""}, {"same", "eth0", "l2", ""}, {"other", "eth0", "l3", "has l2 bridge on eth0, and l3 bridge was asked for"}, {"elsewhere", "eth1", "l3", ""},
+	} {
+		err := create(c.name, c.parent, c.mode)
+		if (err == nil) != (c.says == "") || err != nil && (!errs.Is(err, errs.Conflict) || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	if err := m.Remove(t.Context(), "first"); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Remove(t.Context(), "same"); err != nil {
+		t.Fatal(err)
+	}
+	if err := create("other", "eth0", "l3"); err != nil {
+		t.Error(err)
 	}
 }

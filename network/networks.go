@@ -387,6 +387,9 @@ func (m *Manager) Create(ctx context.Context, spec model.NetworkSpec) (model.Net
 		m.forget(s)
 		os.Remove(m.recordPath(n.ID))
 	})
+	if err := m.oneMode(s); err != nil {
+		return model.Network{}, err
+	}
 	if err := failpoint.Hit("network/create/recorded"); err != nil {
 		return model.Network{}, err
 	}

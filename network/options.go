@@ -1,6 +1,7 @@
 package network
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -172,6 +173,25 @@ func directOf(n *model.Network) plan.Direct {
 		d.Parent = "dm-" + n.ID[:12]
 	}
 	return d
+}
+
+// oneMode refuses an ipvlan network with another mode than one that is there on the same parent: the kernel keeps the mode with the
+// parent, so making a link in another one would change all that run. The network is recorded already: of two that come at once, one sees the other.
+func (m *Manager) oneMode(s *state) error {
+	mode := func(d plan.Direct) string { return cmp.Or(d.Mode, "l2") + " " + cmp.Or(d.Flag, "bridge") }
+	d := s.direct()
+	if d.Kind != model.DriverIPvlan {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, other := range m.nets {
+		if o := other.direct(); other != s && o.Kind == d.Kind && o.Parent == d.Parent && mode(o) != mode(d) {
+			return errs.New(errs.Conflict, "network %s: all ipvlan networks on a parent have one mode: %s has %s on %s, and %s was asked for; use that mode, another parent, or remove that network",
+				s.Name, other.Name, mode(o), d.Parent, mode(d))
+		}
+	}
+	return nil
 }
 
 // directOptions refuses what the drivers macvlan and ipvlan cannot honour.
