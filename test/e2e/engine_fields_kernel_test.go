@@ -52,11 +52,11 @@ func TestFieldsTakeEffect(t *testing.T) {
 		"MemoryReservation":    {host(object{"MemoryReservation": 33554432}), group("memory/memory.soft_limit_in_bytes", "memory.low"), "33554432"},
 		"MemorySwap":           {host(object{"Memory": 33554432, "MemorySwap": 67108864}), group("memory/memory.memsw.limit_in_bytes", "memory.swap.max"), either("67108864", "33554432")},
 		"MemorySwap unlimited": {host(object{"Memory": 33554432, "MemorySwap": -1}), group("memory/memory.memsw.limit_in_bytes", "memory.swap.max"), either("9223372036854771712", "max")},
-		"MemorySwappiness":     {host(object{"MemorySwappiness": 7}), group("memory/memory.swappiness", "../../dev/null") + "; echo", either("7", "")},
-		"OomKillDisable":       {host(object{"OomKillDisable": true, "Memory": 33554432}), "grep -c 'oom_kill_disable 1' /sys/fs/cgroup/memory/memory.oom_control || true", either("1", "")},
+		"MemorySwappiness":     {host(object{"MemorySwappiness": 7}), "cat /sys/fs/cgroup/memory/memory.swappiness", "7"},
+		"OomKillDisable":       {host(object{"OomKillDisable": true, "Memory": 33554432}), "grep -c 'oom_kill_disable 1' /sys/fs/cgroup/memory/memory.oom_control", "1"},
 		"CpuPeriod, CpuQuota":  {host(object{"CpuPeriod": 50000, "CpuQuota": 20000}), "cat /sys/fs/cgroup/cpu/cpu.cfs_quota_us /sys/fs/cgroup/cpu/cpu.cfs_period_us 2>/dev/null || cat /sys/fs/cgroup/cpu.max", either("20000\n50000", "20000 50000")},
 		"CpusetMems":           {host(object{"CpusetMems": "0"}), group("cpuset/cpuset.mems", "cpuset.mems"), "0"},
-		"BlkioWeight":          {host(object{"BlkioWeight": 300}), group("blkio/blkio.bfq.weight", "io.bfq.weight") + " | tr -dc 0-9", "300"},
+		"BlkioWeight":          {host(object{"BlkioWeight": 300}), "cat /sys/fs/cgroup/blkio/blkio.bfq.weight", "300"},
 		"BlkioDeviceReadBps":   {host(object{"BlkioDeviceReadBps": limit}), readBps[0], readBps[1]},
 		"BlkioDeviceWriteBps":  {host(object{"BlkioDeviceWriteBps": limit}), writeBps[0], writeBps[1]},
 		"BlkioDeviceReadIOps":  {host(object{"BlkioDeviceReadIOps": limit}), readIO[0], readIO[1]},
@@ -77,9 +77,12 @@ func TestFieldsTakeEffect(t *testing.T) {
 		"Annotations":          {host(object{"Annotations": object{"a": "b"}}), "echo kept", "kept"},
 		"Env":                  {object{"Env": []string{"A=1", "A=2", "PATH"}}, "echo $A", "2"},
 		"StopSignal":           {object{"StopSignal": "SIGUSR1"}, "echo", ""},
-		"CpuRealtime":          {host(object{"CpuRealtimePeriod": 1000000}), "cat /sys/fs/cgroup/cpu/cpu.rt_period_us 2>/dev/null || echo none", either("1000000", "none")},
+		"CpuRealtime":          {host(object{"CpuRealtimePeriod": 1000000}), "cat /sys/fs/cgroup/cpu/cpu.rt_period_us", "1000000"},
 	} {
 		t.Run(name, func(t *testing.T) {
+			if v1 != nil && strings.Contains("MemorySwappiness OomKillDisable BlkioWeight CpuRealtime", name) {
+				t.Skip("cgroup v2 has no such setting, or this kernel's schedulers have not")
+			}
 			body := object{"Image": "toolbox", "Cmd": []string{"sh", "-c", c.script}}
 			for k, v := range c.fields {
 				body[k] = v
