@@ -16,7 +16,7 @@ import (
 // What may follow is told by the usage line of a verb: its placeholders name the kind of thing. Flags are in complete_flags.go.
 
 // completionTime is how long an engine may take to answer while somebody waits for the cursor.
-const completionTime = 2 * time.Second
+const completionTime = 4 * time.Second
 
 type completer = func(cmd *cobra.Command, args []string, toComplete string) ([]string, cobra.ShellCompDirective)
 

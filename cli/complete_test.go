@@ -202,7 +202,7 @@ func TestCompletionInShells(t *testing.T) {
 			}
 			select {
 			case <-next:
-			case <-time.After(20 * time.Second):
+			case <-time.After(60 * time.Second):
 				t.Fatalf("after %q no %q; seen: %q", typed, want, seen.all())
 			}
 		}
