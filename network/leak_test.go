@@ -23,6 +23,7 @@ func TestInternalNetworksAskNobodyThroughTheHost(t *testing.T) {
 		{[]*endpoint{in}, nil, 1},
 		{[]*endpoint{in, out}, nil, 2},
 		{[]*endpoint{in}, []netip.Addr{netip.MustParseAddr("127.0.0.1")}, 1}, // the container's own loopback
+		{[]*endpoint{out}, []netip.Addr{netip.MustParseAddr("127.0.0.11"), netip.MustParseAddr("192.0.2.1")}, 1}, // never this server itself
 	} {
 		r := &resolver{own: k.own, host: &hostConf{path: file}}
 		r.endpoints.Store(&k.eps)

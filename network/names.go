@@ -165,6 +165,9 @@ func (r *resolver) Upstreams() []dns.Upstream {
 	outside := r.reachesOutside()
 	for _, a := range servers {
 		u := dns.Upstream{Addr: netip.AddrPortFrom(a, 53), Host: a.IsLoopback() && len(r.own) == 0}
+		if !u.Host && a == resolv.Embedded {
+			continue // that is this server itself, as the container sees it: every query would come back
+		}
 		if outside || !u.Host {
 			out = append(out, u)
 		}

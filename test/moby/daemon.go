@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -166,11 +167,27 @@ func (d *daemon) test(program, dir, name string) (string, time.Duration) {
 		fmt.Fprintf(file, "\n%v\n", err)
 	}
 	timer.Stop()
+	d.sweep()
 	text, err := os.ReadFile(file.Name())
 	if err != nil {
 		return "--- FAIL: " + name + "\n" + err.Error(), 0
 	}
 	return string(text), time.Since(start)
+}
+
+// sweep ends the daemons that a failed test left, which would go on repairing their networks. This program is the first of
+// its own process namespace, so that nobody else's are here.
+func (d *daemon) sweep() {
+	procs, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, p := range procs {
+		text, err := os.ReadFile(p)
+		if err != nil || !bytes.Contains(text, []byte(filepath.Join(d.dir, "daemons")+"/")) {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(p))); err == nil {
+			syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
 }
 
 var startsDaemon = regexp.MustCompile(`daemon\.New\(`)
