@@ -18,6 +18,7 @@ import (
 	"github.com/shoalhq/shoal/image/store"
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/failpoint"
+	"github.com/shoalhq/shoal/model"
 )
 
 // images shows the names of the store to BuildKit. Reading finds built-in images too; writing goes through the store's
@@ -73,7 +74,11 @@ func (i images) record(ctx context.Context, img ctdimages.Image) (ctdimages.Imag
 	}
 	id, err := i.b.cfg.Images.Record(ctx, name, img.Target)
 	if err == nil && name != "" {
-		i.b.cfg.Images.Event("tag", id, name)
+		shown := name
+		if ref, perr := model.ParseReference(name); perr == nil {
+			shown = ref.Familiar()
+		}
+		i.b.cfg.Images.Event("tag", id, shown)
 	}
 	return img, err
 }
