@@ -27,9 +27,9 @@ var hostileConfigs = []struct {
 }{
 	{name: "user that is long", change: `{"config": {"User": "MANY(100000,a)"}}`, run: "user"},
 	{name: "user of a path", change: `{"config": {"User": "../../etc/shadow"}}`, run: "../../etc/shadow"},
-	{name: "user below zero", change: `{"config": {"User": "-1"}}`, run: "-1"},
-	{name: "user beyond numbers", change: `{"config": {"User": "99999999999"}}`, run: "99999999999"},
-	{name: "user of parts", change: `{"config": {"User": "0:0:0"}}`, run: "0:0:0"},
+	{name: "user below zero", change: `{"config": {"User": "-1"}}`, run: "range 0-2147483647"},
+	{name: "user beyond numbers", change: `{"config": {"User": "99999999999"}}`, run: "range 0-2147483647"},
+	{name: "user of parts", change: `{"config": {"User": "0:0:0"}}`, run: "0:0"},
 	{name: "variables without value", change: `{"config": {"Env": ["NOVALUE", "A=B=C", "A=twice"]}}`},
 	{name: "variable without name", change: `{"config": {"Env": ["=x"]}}`, run: "=x"},
 	{name: "variable with zero byte", change: `{"config": {"Env": ["A=\u0000B"]}}`, run: "environment"},
