@@ -347,7 +347,10 @@ func (e *Engine) lookupUser(ctx context.Context, root userDatabase, name string,
 	}
 	found, err := user.GetExecUser(name, &user.ExecUser{Home: "/"}, bytes.NewReader(passwd), bytes.NewReader(group))
 	if err != nil {
-		return ocispec.User{}, errs.As(errs.Invalid, &StartFailure{Code: 126, Err: err}) // which names the user
+		if !strings.Contains(err.Error(), name) { // "unable to find user NAME" is known to scripts as it is
+			err = errs.Wrap(err, "user %q", name)
+		}
+		return ocispec.User{}, errs.As(errs.Invalid, &StartFailure{Code: 126, Err: err})
 	}
 	if err := checkIDs(name, append([]int{found.Uid, found.Gid}, found.Sgids...)); err != nil {
 		return ocispec.User{}, err
