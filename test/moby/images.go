@@ -111,6 +111,6 @@ func busyboxLayer() ([]byte, error) {
 	file("hello", 0o755, []byte("#!/bin/sh\necho Hello from Docker!\n"))
 	file("etc/passwd", 0o644, []byte("root:x:0:0:root:/root:/bin/sh\ndaemon:x:1:1:daemon:/usr/sbin:/bin/false\nbin:x:2:2:bin:/bin:/bin/false\n"+
 		"www-data:x:33:33:www-data:/var/www:/bin/false\nnobody:x:65534:65534:nobody:/home:/bin/false\n"))
-	file("etc/group", 0o644, []byte("root:x:0:\ndaemon:x:1:\nbin:x:2:\nwww-data:x:33:\nstaff:x:50:\nnogroup:x:65534:\n"))
+	file("etc/group", 0o644, []byte("root:x:0:\ndaemon:x:1:\nbin:x:2:\nwww-data:x:33:\nstaff:x:50:\nwheel:x:10:\nnogroup:x:65534:\n"))
 	return out.Bytes(), w.Close()
 }
