@@ -498,6 +498,13 @@ func (m *Manager) Detach(ctx context.Context, containerID, network string) error
 	m.unpublish(c)
 	for _, e := range m.endpointsOf(c) {
 		m.forgetForeign(c, e)
+		if e.net.direct().Kind != "" && c.ns != nil {
+			// The namespace takes its links with it, but at the kernel's leisure; till then the parent refuses the Ethernet address, which
+			// the next container with this address has.
+			if err := m.k.RemoveInside(c.ns, e.Interface); err != nil {
+				m.log.Warn("link of a detached container stays until its namespace is gone", "container", c.label, "link", e.Interface, "error", err)
+			}
+		}
 	}
 	m.mu.Lock()
 	eps := c.endpoints

@@ -11,6 +11,7 @@ import (
 
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/network/kernel"
 )
 
 func TestMacvlan(t *testing.T) {
@@ -34,6 +35,10 @@ func TestMacvlan(t *testing.T) {
 	expect(t, "names", lookup(t, b.ns, "a"), ip)
 	for _, x := range []*box{a, b} {
 		must(t, w.m.Detach(ctx, x.id, ""))
+		// At once, and not when the namespace ends: the parent has each Ethernet address once.
+		if has, err := (&kernel.Real{}).HasInside(x.ns, "eth0"); has || err != nil {
+			t.Errorf("the link of a detached container is there: %v %v", has, err)
+		}
 	}
 	must(t, w.m.Remove(ctx, "lan"))
 	alone := model.NetworkSpec{Name: "alone", Driver: "macvlan", IPv4: true}
