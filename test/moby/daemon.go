@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -137,8 +138,26 @@ func (d *daemon) stop() {
 		d.cmd.Process.Signal(syscall.SIGTERM)
 		<-d.done
 	}
-	syscall.Unmount(d.dir+"/exec/names", 0)
-	syscall.Unmount(d.dir+"/exec", 0)
+	d.sweep()
+	mounts, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(mounts)) { // also those of the tests' daemons
+		if f := strings.Fields(line); len(f) > 4 && strings.HasPrefix(f[4], d.dir+"/") {
+			syscall.Unmount(f[4], syscall.MNT_DETACH)
+		}
+	}
+	cgroups, _ := filepath.Glob("/sys/fs/cgroup/*/" + filepath.Base(d.dir))
+	for _, c := range cgroups {
+		var dirs []string
+		filepath.WalkDir(c, func(path string, e os.DirEntry, err error) error {
+			if err == nil && e.IsDir() {
+				dirs = append(dirs, path)
+			}
+			return nil
+		})
+		for _, dir := range slices.Backward(dirs) {
+			syscall.Rmdir(dir)
+		}
+	}
 }
 
 func (d *daemon) environment() []string {
