@@ -4,6 +4,7 @@
 package privilege
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -190,6 +191,9 @@ func SetExecLabels(proc ProcFS, apparmor, selinux string) error {
 			err = proc.Write("thread-self/attr/exec", "exec "+apparmor)
 		}
 		if err != nil {
+			if errors.Is(err, unix.ENOENT) { // not the kernel's words: clients read "no such file" as a program that is missing
+				return errs.New(errs.Invalid, "AppArmor profile %q is not loaded; load it with apparmor_parser, or choose another one", apparmor)
+			}
 			return errs.New(errs.Unsupported, "apply AppArmor profile %q: %w; AppArmor may be off on this host or the profile not loaded", apparmor, err)
 		}
 	}

@@ -30,7 +30,7 @@ func TestAppArmor(t *testing.T) {
 	want(t, "unconfined", current("--security-opt", "apparmor=unconfined"), "unconfined")
 	wantIn(t, "info", w.Must(w.Docker("info", "--format", "{{.SecurityOptions}}")), "name=apparmor")
 	// What no other barrier forbids: this one does.
-	escape := []string{"--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", "toolbox", "sh", "-c", "mount -t tmpfs none /mnt && echo mounted || echo refused"}
+	escape := []string{"--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", "toolbox", "sh", "-c", "mkdir /m && mount -t tmpfs none /m && echo mounted || echo refused"}
 	run := func(args ...string) string {
 		return w.Docker(append([]string{"run", "--rm", "--network", "none"}, args...)...).Out
 	}
