@@ -152,5 +152,6 @@ func (e *Engine) rename(en *entry, name string) (old string, err error) {
 		return "", err
 	}
 	e.index.release(old, en.id)
+	e.followRename(old, name)
 	return old, nil
 }

@@ -138,3 +138,31 @@ func (e *Engine) tellLinked(id string) {
 		}
 	}
 }
+
+// followRename lets the containers that are linked with one that has a new name stay so.
+func (e *Engine) followRename(old, name string) {
+	for _, en := range e.index.all() {
+		links := renamedLinks(en.get().Spec.Network.Links, old, name)
+		if links == nil {
+			continue
+		}
+		next := en.edit(func(c *model.Container) { c.Spec.Network.Links = links })
+		if err := e.records.SaveSpec(next, !next.Spec.Options.AutoRemove); err != nil {
+			e.cfg.Log.Warn("a link to a renamed container is not recorded: after a restart of the daemon it leads to the old name",
+				"container", next.Name, "old", old, "new", name, "error", err)
+		}
+	}
+}
+
+// renamedLinks gives the links with the new name, or nil when none has the old one.
+func renamedLinks(links []string, old, name string) (changed []string) {
+	for i, link := range links {
+		if target, alias := linkParts(link); target == old {
+			if changed == nil {
+				changed = slices.Clone(links)
+			}
+			changed[i] = name + ":" + alias
+		}
+	}
+	return changed
+}

@@ -36,5 +36,9 @@ func TestLinks(t *testing.T) {
 	w.Must(w.Docker("run", "-d", "--name", "other", "toolbox", "sleep", "1000")) // may take its address
 	w.Must(w.Docker("start", "db1"))
 	wantIn(t, "hosts", w.Must(w.Docker("exec", "app", "grep", "my-db", "/etc/hosts")), address("db1")+"\tmy-db")
+	w.Must(w.Docker("rename", "db1", "db2"))
+	w.Must(w.Docker("restart", "-t", "0", "app"))
+	want(t, "inspect after the other's new name", w.Must(w.Docker("inspect", "-f", "{{index .HostConfig.Links 0}}", "app")), "/db2:/app/my-db")
+	wantIn(t, "hosts after the other's new name", w.Must(w.Docker("exec", "app", "grep", "my-db", "/etc/hosts")), address("db2")+"\tmy-db")
 	wantIn(t, "no such", w.Docker("run", "--rm", "--link", "nope:x", "toolbox", "true").Err, "nope")
 }
