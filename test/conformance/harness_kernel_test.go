@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -146,13 +145,9 @@ func (d *dockerd) wait(what string, done func() bool) {
 // importBase makes the image base:1 from the root file system that comes with the validation programs.
 func (d *dockerd) importBase() {
 	d.t.Helper()
-	module, err := goTool(d.t.Context(), "oci", "list", "-m", "-f", "{{.Dir}}", tools)
+	archive, err := RootArchive(d.t.Context(), "oci")
 	if err != nil {
 		d.t.Skipf("no root file system for an image: %v", err)
-	}
-	archive := filepath.Join(module, "rootfs-"+runtime.GOARCH+".tar.gz")
-	if _, err := os.Stat(archive); err != nil {
-		d.t.Skip(err)
 	}
 	d.want(0, "sha256:", "import", archive, "base:1")
 }

@@ -5,8 +5,6 @@ package conformance
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 )
@@ -14,13 +12,9 @@ import (
 // podman, through conmon, drives shoal-runtime.
 func TestInRuncsPlaceForPodman(t *testing.T) {
 	need(t, "podman", "conmon", "unshare")
-	module, err := goTool(t.Context(), "oci", "list", "-m", "-f", "{{.Dir}}", tools)
+	archive, err := RootArchive(t.Context(), "oci")
 	if err != nil {
 		t.Skipf("no root file system for an image: %v", err)
-	}
-	archive := filepath.Join(module, "rootfs-"+runtime.GOARCH+".tar.gz")
-	if _, err := os.Stat(archive); err != nil {
-		t.Skip(err)
 	}
 	dir, err := os.MkdirTemp("", "shoal-podman-")
 	if err != nil {

@@ -2,6 +2,7 @@ package conformance
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,16 +26,15 @@ type Programs struct {
 // Build builds the validation programs into dir. source is the directory with their go.mod (oci): they are
 // of 2018 and want modules that nothing else here may depend on.
 func Build(ctx context.Context, source, dir string) (*Programs, error) {
-	archive := "rootfs-" + runtime.GOARCH + ".tar.gz"
-	module, err := goTool(ctx, source, "list", "-m", "-f", "{{.Dir}}", tools)
+	archive, err := RootArchive(ctx, source)
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(filepath.Join(module, archive))
+	data, err := os.ReadFile(archive)
 	if err != nil {
-		return nil, fmt.Errorf("the validation programs bring no root file system for %s: %w", runtime.GOARCH, err)
+		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, archive), data, 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, filepath.Base(archive)), data, 0o644); err != nil {
 		return nil, err
 	}
 	if _, err := goTool(ctx, source, "build", "-o", dir+"/", tools+"/cmd/"+insideCheck, tools+"/validation/..."); err != nil {
@@ -50,6 +50,23 @@ func Build(ctx context.Context, source, dir string) (*Programs, error) {
 	}
 	slices.Sort(p.Names)
 	return p, nil
+}
+
+// RootArchive is the path of the root file system that comes with the validation programs. source is as for Build.
+func RootArchive(ctx context.Context, source string) (string, error) {
+	text, err := goTool(ctx, source, "mod", "download", "-json", tools) // fetches it where it is not yet
+	if err != nil {
+		return "", err
+	}
+	var module struct{ Dir string }
+	if err := json.Unmarshal([]byte(text), &module); err != nil {
+		return "", err
+	}
+	path := filepath.Join(module.Dir, "rootfs-"+runtime.GOARCH+".tar.gz")
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("the validation programs bring no root file system for %s: %w", runtime.GOARCH, err)
+	}
+	return path, nil
 }
 
 func goTool(ctx context.Context, dir string, args ...string) (string, error) {
