@@ -28,6 +28,8 @@ PKG         ?= ./...
 RUN         ?= .
 SHORT       ?= -short
 TIMEOUT     ?= 20m
+# With REPORT=1, as in `make test`, what is skipped is told, and why.
+TELL        := $(if $(REPORT),| $(GO) run ./test/report)
 # Signals between threads, by which Go's scheduler interrupts them, upset qemu-user now and then.
 EMULATED    := GODEBUG=asyncpreemptoff=1
 LAYOUT      := ./network/plan ./network/ports ./lib/overlay ./task/logs \
@@ -52,10 +54,10 @@ images:
 	$(GO) run $(BUILDFLAGS) ./cmd/build-images
 
 unit:
-	$(GO) test $(SHORT) $(PKG)
+	set -o pipefail; $(GO) test $(if $(REPORT),-json) $(SHORT) $(PKG) $(TELL)
 
 kernel: build
-	SHOAL_BIN=$(BIN) $(GO) test -tags kernel -p 1 -count 1 -timeout $(TIMEOUT) -run '$(RUN)' $(PKG)
+	set -o pipefail; SHOAL_BIN=$(BIN) $(GO) test $(if $(REPORT),-json) -tags kernel -p 1 -count 1 -timeout $(TIMEOUT) -run '$(RUN)' $(PKG) $(TELL)
 
 fuzz:
 	@FUZZTIME=$(FUZZTIME) ONLY=$(ONLY) BUDGET=$(BUDGET) scripts/fuzz
