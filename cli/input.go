@@ -20,7 +20,12 @@ func (a *App) openInput(name, hint string) (in io.ReadCloser, size int64, err er
 	if err != nil {
 		return nil, 0, err
 	}
-	if fi, err := f.Stat(); err == nil && fi.Mode().IsRegular() {
+	switch fi, err := f.Stat(); {
+	case err != nil:
+	case fi.IsDir():
+		f.Close()
+		return nil, 0, errs.New(errs.Invalid, "%s is a directory, not an archive: name a tar file, or pack it: tar -C %s -c .", name, name)
+	case fi.Mode().IsRegular():
 		size = fi.Size()
 	}
 	return f, size, nil

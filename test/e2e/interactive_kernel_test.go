@@ -81,9 +81,13 @@ func TestExecOnTerminal(t *testing.T) {
 func TestSignalProxy(t *testing.T) {
 	w := world.New(t)
 	const script = "echo ready; exec sleep 1000" // below an init: as PID 1 it would ignore signals
+	sleeps := func(name string) {                // the shell, which has its own way with signals, has become the program
+		eventually(t, name+" sleeps", func() bool { return strings.Contains(w.Must(w.Docker("top", name, "-o", "pid,comm")), "sleep") })
+	}
 	clients(t, func(t *testing.T, cli string) {
 		x := w.Term(t, cli, "run", "--name", "sig", "--init", "toolbox", "sh", "-c", script)
 		x.Expect("ready")
+		sleeps("sig")
 		x.Type("\x03")
 		want(t, "exit code", fmt.Sprint(x.Code()), "130")
 		w.Must(w.Docker("rm", "sig"))

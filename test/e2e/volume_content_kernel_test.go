@@ -56,7 +56,7 @@ func TestVolumeBackup(t *testing.T) {
 		{"one of them", "backup -o x --image y data"},
 		{"invalid reference", "backup --image UPPER data"},
 		{"no tar archive", "restore -i /etc/passwd new"},
-		{"no such file", "restore -i /nope new"},
+		{"no such file", "restore -i /proc/nope new"}, {"is a directory", "restore -i /proc new"},
 	} {
 		r := w.Shoal(append([]string{"volume"}, strings.Fields(c.cmd)...)...)
 		if r.Code != 1 && r.Code != 125 || !strings.Contains(r.Err, c.says) {
