@@ -22,6 +22,9 @@ func (k *Real) RemoveInside(ns *os.File, name string) error {
 	return In(ns, func() error { return removeLink(name) })
 }
 
+// removing bounds the removals on their way: each holds a thread until the kernel answers, and Go never ends a thread.
+var removing = make(chan struct{}, 16)
+
 // removeLink removes a link in the network namespace of the calling thread. It returns as soon as nobody can see the link,
 // nor its other end: the kernel announces that after some 0.5 ms, but answers the request only when the last of those that
 // were looking at the link has let go of it, 7 to 40 ms later (netdev_run_todo waits for RCU), in which nobody else is held up.
@@ -38,7 +41,11 @@ func removeLink(name string) error {
 	c.seq++
 	msg := request{typ: unix.RTM_DELLINK, body: linkBody(0, 0, 0).str(unix.IFLA_IFNAME, name).b}.append(nil, c.seq)
 	sent := make(chan error, 1)
-	go func() { sent <- unix.Sendto(c.fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}) }()
+	removing <- struct{}{}
+	go func() {
+		sent <- unix.Sendto(c.fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		<-removing
+	}()
 	for {
 		n, _, err := unix.Recvfrom(c.fd, c.buf, 0)
 		switch err {
