@@ -15,11 +15,12 @@ import (
 )
 
 type options struct {
-	bin, out, only string
-	docker29       string
-	compare        string
-	runs, idle     int
-	containers     int
+	bin, out   string
+	only, skip string
+	docker29   string
+	compare    string
+	runs, idle int
+	containers int
 }
 
 func main() {
@@ -28,6 +29,7 @@ func main() {
 	flag.StringVar(&o.docker29, "docker29", "", "directory of a newer dockerd with its containerd, shim and runc, to measure in the installed one's place (scripts/docker29 makes it)")
 	flag.StringVar(&o.out, "o", "", "file to write the table to, besides standard output")
 	flag.StringVar(&o.only, "only", "", "run only sections whose name holds this")
+	flag.StringVar(&o.skip, "skip", "", "leave out sections whose name holds this")
 	flag.StringVar(&o.compare, "compare", "", "table to compare with: fail where Shoal's ratio to another is more than 20 % worse, three times in a row")
 	flag.IntVar(&o.runs, "n", 30, "runs per figure")
 	flag.IntVar(&o.idle, "idle", 60, "seconds to watch engines at rest")
@@ -86,7 +88,9 @@ func bench(o options) error {
 		}
 	}
 	var r report
-	if err := in.measure(&r, func(name string) bool { return strings.Contains(name, o.only) }); err != nil {
+	if err := in.measure(&r, func(name string) bool {
+		return strings.Contains(name, o.only) && (o.skip == "" || !strings.Contains(name, o.skip))
+	}); err != nil {
 		return err
 	}
 	text := r.markdown(engines, time.Now())
