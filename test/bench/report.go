@@ -97,7 +97,7 @@ func (r *report) markdown(engines []*engine, now time.Time) string {
 	b.WriteString(phasesOf(r.phases))
 	b.WriteString(restTable(r.rest))
 	if len(r.notes) > 0 {
-		b.WriteString("\nLeft out:\n")
+		b.WriteString("\nNotes:\n")
 		for _, n := range r.notes {
 			fmt.Fprintf(&b, "- %s\n", strings.ReplaceAll(n, "\n", " "))
 		}
