@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/containerd/console"
 	"golang.org/x/sys/unix"
 )
 
@@ -177,15 +176,7 @@ func TestCompletionInShells(t *testing.T) {
 	t.Run("zsh", func(t *testing.T) {
 		dir := t.TempDir()
 		cmd := shell(t, "zsh", "-f", "-i")
-		master, name, err := console.NewPty()
-		if err != nil {
-			t.Skipf("no terminals here: %v", err)
-		}
-		defer master.Close()
-		slave, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
-		if err != nil {
-			t.Fatal(err)
-		}
+		master, slave := pty(t)
 		cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 		cmd.SysProcAttr = &unix.SysProcAttr{Setsid: true, Setctty: true}
 		if err := cmd.Start(); err != nil {

@@ -15,6 +15,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// pty opens a pair of terminals.
+func pty(t *testing.T) (console.Console, *os.File) {
+	t.Helper()
+	master, name, err := console.NewPty()
+	if err != nil {
+		t.Skipf("no terminals here: %v", err)
+	}
+	t.Cleanup(func() { master.Close() })
+	slave, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { slave.Close() })
+	return master, slave
+}
+
 // pretendShell is a container with a terminal: it sends back what is typed, in capitals, until "exit".
 type pretendShell struct {
 	mu    sync.Mutex
@@ -84,16 +100,7 @@ func TestTerminal(t *testing.T) {
 		{"interrupt goes to the container", "a\x03b\r", "A\x03B", "exit\r", 3},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			master, name, err := console.NewPty()
-			if err != nil {
-				t.Skipf("no terminals here: %v", err)
-			}
-			defer master.Close()
-			slave, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer slave.Close()
+			master, slave := pty(t)
 			if err := master.Resize(console.WinSize{Height: 33, Width: 99}); err != nil {
 				t.Fatal(err)
 			}

@@ -14,21 +14,25 @@ import (
 // links are the addresses of the containers that a container is linked with, on the default bridge.
 func (e *Engine) links(c *model.Container) map[string][]string {
 	out := map[string][]string{}
+	e.eachLinked(c, func(alias, addr string, other *model.Container) {
+		out[addr] = append(out[addr], alias, other.Spec.Network.Hostname, other.Name)
+	})
+	return out
+}
+
+// eachLinked goes through the containers that a container is linked with and that have an address on the default bridge.
+func (e *Engine) eachLinked(c *model.Container, f func(alias, addr string, other *model.Container)) {
 	for _, link := range c.Spec.Network.Links {
-		name, alias := linkParts(link)
+		name, alias := model.SplitLink(link)
 		other, err := e.find(name)
 		if err != nil {
 			continue
 		}
 		oc := other.get()
-		ep, on := oc.Network.Endpoints[model.NetworkBridge]
-		if !on || !ep.IPv4.IsValid() {
-			continue
+		if ep, on := oc.Network.Endpoints[model.NetworkBridge]; on && ep.IPv4.IsValid() {
+			f(alias, ep.IPv4.Addr().String(), oc)
 		}
-		addr := ep.IPv4.Addr().String()
-		out[addr] = append(out[addr], alias, oc.Spec.Network.Hostname, oc.Name)
 	}
-	return out
 }
 
 // checkLinks refuses links with what is not there or does not run.
@@ -38,28 +42,16 @@ func (e *Engine) checkLinks(c *model.Container) error {
 		if err != nil {
 			return err
 		}
-		if _, alias := linkParts(link); other.running() == nil {
+		if _, alias := model.SplitLink(link); other.running() == nil {
 			return errs.New(errs.Conflict, "Cannot link to a non running container: /%s AS /%s/%s", other.get().Name, c.Name, alias)
 		}
 	}
 	return nil
 }
 
-// linkParts takes "NAME", "NAME:ALIAS" or, as inspect shows it, "/NAME:/OWN/ALIAS" apart.
-func linkParts(link string) (name, alias string) {
-	name, alias, has := strings.Cut(link, ":")
-	if !has {
-		alias = name
-	}
-	if strings.HasPrefix(name, "/") {
-		return name[1:], alias[strings.LastIndexByte(alias, '/')+1:]
-	}
-	return name, alias
-}
-
 // linked finds the container that a link names.
 func (e *Engine) linked(link string) (*entry, error) {
-	name, alias := linkParts(link)
+	name, alias := model.SplitLink(link)
 	if name == "" || alias == "" {
 		return nil, invalid("bad format for links: %s; want NAME[:ALIAS]", link)
 	}
@@ -71,19 +63,9 @@ func (e *Engine) linked(link string) (*entry, error) {
 // Docker up to 28; it knows them for links on the default bridge only.
 func (e *Engine) withLinks(c *model.Container, env []string) []string {
 	var vars []string
-	for _, link := range c.Spec.Network.Links {
-		name, alias := linkParts(link)
-		other, err := e.find(name)
-		if err != nil {
-			continue
-		}
-		oc := other.get()
-		ep, on := oc.Network.Endpoints[model.NetworkBridge]
-		if !on || !ep.IPv4.IsValid() {
-			continue
-		}
-		vars = append(vars, linkVariables(c.Name, alias, ep.IPv4.Addr().String(), oc)...)
-	}
+	e.eachLinked(c, func(alias, addr string, other *model.Container) {
+		vars = append(vars, linkVariables(c.Name, alias, addr, other)...)
+	})
 	if len(vars) == 0 {
 		return env
 	}
@@ -157,7 +139,7 @@ func (e *Engine) followRename(old, name string) {
 // renamedLinks gives the links with the new name, or nil when none has the old one.
 func renamedLinks(links []string, old, name string) (changed []string) {
 	for i, link := range links {
-		if target, alias := linkParts(link); target == old {
+		if target, alias := model.SplitLink(link); target == old {
 			if changed == nil {
 				changed = slices.Clone(links)
 			}

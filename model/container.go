@@ -1,6 +1,7 @@
 package model
 
 import (
+	"strings"
 	"time"
 )
 
@@ -332,4 +333,16 @@ type DeviceRequest struct {
 	DeviceIDs    []string
 	Capabilities [][]string
 	Options      map[string]string
+}
+
+// SplitLink takes a link of the default bridge apart: "NAME", "NAME:ALIAS" or, as inspect shows it, "/NAME:/OWN/ALIAS".
+func SplitLink(link string) (name, alias string) {
+	name, alias, has := strings.Cut(link, ":")
+	if !has {
+		alias = name
+	}
+	if strings.HasPrefix(name, "/") {
+		return name[1:], alias[strings.LastIndexByte(alias, '/')+1:]
+	}
+	return name, alias
 }

@@ -70,7 +70,11 @@ func Run(cfg config.Config, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := n.build(context.Background(), map[bool]engine.AtClose{true: engine.StopAll}[cfg.Daemon.StopOnExit]); err != nil {
+	atClose := engine.RunOn
+	if cfg.Daemon.StopOnExit {
+		atClose = engine.StopAll
+	}
+	if err := n.build(context.Background(), atClose); err != nil {
 		closeListeners(ls)
 		return err
 	}

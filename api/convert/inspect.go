@@ -17,10 +17,8 @@ import (
 func shownLinks(links []string, own string) []string {
 	var out []string
 	for _, l := range links {
-		if name, alias, has := strings.Cut(l, ":"); !strings.HasPrefix(l, "/") {
-			if !has {
-				alias = name
-			}
+		if !strings.HasPrefix(l, "/") {
+			name, alias := model.SplitLink(l)
 			l = "/" + name + ":/" + own + "/" + alias
 		}
 		out = append(out, l)

@@ -82,18 +82,23 @@ func directRefused(d plan.Direct, err error) error {
 // HasInside says whether a namespace has an interface.
 func (k *Real) HasInside(ns *os.File, name string) (has bool, err error) {
 	err = In(ns, func() error {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return err
-		}
-		defer unix.Close(fd)
-		_, err = ifindex(fd, name)
-		if has = err == nil; errors.Is(err, unix.ENODEV) {
-			return nil
-		}
+		has, err = hasLink(name)
 		return err
 	})
 	return has, err
+}
+
+// hasLink says whether there is a link in the network namespace of the calling thread.
+func hasLink(name string) (bool, error) {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	if _, err = ifindex(fd, name); errors.Is(err, unix.ENODEV) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // EnsureParent makes the parent of direct links when it is missing: a VLAN of a link for NAME.VLAN, a link without a way

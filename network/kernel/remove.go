@@ -56,7 +56,7 @@ func removeLink(name string) error {
 			if err := <-sent; err != nil {
 				return fmt.Errorf("remove link %s: send to the kernel: %w", name, err)
 			}
-			return c.goneByNow(name)
+			return goneByNow(name)
 		default:
 			return fmt.Errorf("remove link %s: answer of the kernel: %w", name, err)
 		}
@@ -80,17 +80,13 @@ func removeLink(name string) error {
 }
 
 // goneByNow says whether a removal that was carried out removed the link.
-func (c *rtnl) goneByNow(name string) error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	if _, err = ifindex(fd, name); errors.Is(err, unix.ENODEV) {
-		return nil
-	}
-	if err == nil {
+func goneByNow(name string) error {
+	has, err := hasLink(name)
+	if err == nil && has {
 		err = errors.New("the kernel refused it, and why was lost among too many other messages; try again")
 	}
-	return fmt.Errorf("remove link %s: %w", name, err)
+	if err != nil {
+		return fmt.Errorf("remove link %s: %w", name, err)
+	}
+	return nil
 }

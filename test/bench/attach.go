@@ -13,9 +13,8 @@ import (
 
 // caller calls an engine's API over one connection that stays, so that what is timed is the engine's work.
 func (e *engine) caller() func(path, body string) error {
-	socket := strings.TrimPrefix(strings.TrimPrefix(e.env[0], "DOCKER_HOST="), "unix://")
 	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+		return (&net.Dialer{}).DialContext(ctx, "unix", e.socket())
 	}}}
 	return func(path, body string) error {
 		res, err := client.Post("http://engine"+path, "application/json", strings.NewReader(body))

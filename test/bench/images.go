@@ -304,17 +304,9 @@ func manyImagesSpeed(r *report, o options, _ []*engine, _, bin string) error {
 	if _, err := e.run("load", "-q", "-i", path); err != nil {
 		return err
 	}
-	args := e.daemon.Args
 	var start, first, warm []time.Duration
 	for range min(o.runs, 5) {
-		e.daemon.Process.Signal(syscall.SIGTERM)
-		e.daemon.Wait()
-		e.daemon = exec.Command(args[0], args[1:]...)
-		if err := e.daemon.Start(); err != nil {
-			e.daemon = nil
-			return err
-		}
-		d, err := answers("unix", filepath.Join(dir, "shoal", "sock"))
+		d, err := e.restart(syscall.SIGTERM)
 		if err != nil {
 			return err
 		}

@@ -118,7 +118,7 @@ var sections = []struct {
 	run  func(*report, options, []*engine, string, string) error
 }{
 	{"start", startLatency}, {"runtime", runtimeLatency}, {"phases", startPhases}, {"parallel", parallelStarts},
-	{"pull", pullSpeed}, {"build", buildSpeed}, {"images", manyImagesSpeed}, {"logs", logThroughput}, {"netspeed", networkSpeed}, {"netchange", networkChanges}, {"restart", restartSpeed}, {"rest", atRest},
+	{"pull", pullSpeed}, {"build", buildSpeed}, {"images", manyImagesSpeed}, {"logs", logThroughput}, {"netspeed", networkSpeed}, {"netchange", networkChanges}, {"killed", restartSpeed}, {"rest", atRest},
 }
 
 // measure runs the sections that are chosen.

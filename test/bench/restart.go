@@ -2,10 +2,9 @@ package main
 
 import (
 	"fmt"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -28,21 +27,14 @@ func restartSpeed(r *report, o options, engines []*engine, _, _ string) error {
 	if err != nil {
 		return err
 	}
-	args := e.daemon.Args
 	var served, listed []time.Duration
 	for range min(o.runs, 7) {
-		e.daemon.Process.Kill()
-		e.daemon.Wait()
-		start := time.Now()
-		e.daemon = exec.Command(args[0], args[1:]...)
-		if err := e.daemon.Start(); err != nil {
-			e.daemon = nil
+		took, err := e.restart(syscall.SIGKILL)
+		if err != nil {
 			return err
 		}
-		if _, err := answers("unix", filepath.Join(e.dir, "sock")); err != nil {
-			return err
-		}
-		served = append(served, time.Since(start))
+		start := time.Now().Add(-took)
+		served = append(served, took)
 		ids, err := e.run("ps", "-q", "--filter", "name=bench-r", "--filter", "status=running")
 		if err != nil {
 			return err

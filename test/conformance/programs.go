@@ -2,7 +2,6 @@ package conformance
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +9,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+
+	"github.com/shoalhq/shoal/test/gomod"
 )
 
 const (
@@ -54,12 +55,8 @@ func Build(ctx context.Context, source, dir string) (*Programs, error) {
 
 // RootArchive is the path of the root file system that comes with the validation programs. source is as for Build.
 func RootArchive(ctx context.Context, source string) (string, error) {
-	text, err := goTool(ctx, source, "mod", "download", "-json", tools) // fetches it where it is not yet
+	module, err := gomod.Download(ctx, source, tools, ownModule...)
 	if err != nil {
-		return "", err
-	}
-	var module struct{ Dir string }
-	if err := json.Unmarshal([]byte(text), &module); err != nil {
 		return "", err
 	}
 	path := filepath.Join(module.Dir, "rootfs-"+runtime.GOARCH+".tar.gz")
@@ -69,9 +66,12 @@ func RootArchive(ctx context.Context, source string) (string, error) {
 	return path, nil
 }
 
+// ownModule makes the go tool take the module of the directory it works in as it is.
+var ownModule = []string{"CGO_ENABLED=0", "GOFLAGS=-mod=mod", "GOWORK=off"}
+
 func goTool(ctx context.Context, dir string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=-mod=mod", "GOWORK=off")
+	cmd.Dir, cmd.Env = dir, append(os.Environ(), ownModule...)
 	var errText strings.Builder
 	cmd.Stderr = &errText
 	out, err := cmd.Output()

@@ -5,7 +5,7 @@
 package main
 
 import (
-	"encoding/json"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -16,6 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/shoalhq/shoal/test/gomod"
 )
 
 const module = "github.com/moby/moby/v2"
@@ -78,23 +80,9 @@ func cacheDir(o options) (string, error) {
 	return filepath.Join(cache, "shoal-test", "moby", o.version), err
 }
 
-func source(o options) (string, error) {
-	cmd := exec.Command("go", "mod", "download", "-json", module+"@"+o.version)
-	cmd.Dir = "/"
-	out, err := cmd.Output()
-	if err != nil {
-		return "", fmt.Errorf("fetch %s@%s: %w: %s", module, o.version, err, out)
-	}
-	var m struct{ Dir string }
-	if err := json.Unmarshal(out, &m); err != nil {
-		return "", fmt.Errorf("go mod download: %w", err)
-	}
-	return m.Dir, nil
-}
-
 // compile makes the suites' test programs once for each version.
 func compile(o options) error {
-	published, err := source(o)
+	published, err := gomod.Download(context.Background(), "/", module+"@"+o.version)
 	if err != nil {
 		return err
 	}
@@ -109,7 +97,7 @@ func compile(o options) error {
 	// A copy, for the one change: images are found in the cache in place of the root directory.
 	dir := filepath.Join(cache, "src")
 	if _, err := os.Stat(dir); err != nil {
-		if err := copySource(published, dir, images); err != nil {
+		if err := copySource(published.Dir, dir, images); err != nil {
 			return err
 		}
 	}

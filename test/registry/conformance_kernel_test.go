@@ -3,16 +3,15 @@
 package registry_test
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
+
+	"github.com/shoalhq/shoal/test/gomod"
 )
 
 // The distribution specification's own conformance suite, the newest that the Go module proxy gives (of specification 1.1, November 2023).
@@ -40,45 +39,29 @@ func conformanceSuite() (string, error) {
 	defer os.RemoveAll(dir)
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
 	defer cancel()
-	run := func(dir string, args ...string) ([]byte, error) {
-		c := exec.CommandContext(ctx, "go", args...)
-		c.Dir, c.Env = dir, append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off", "CGO_ENABLED=0", "GONOSUMDB="+suiteModule)
-		var said bytes.Buffer
-		c.Stderr = &said
-		out, err := c.Output()
-		if err != nil {
-			err = fmt.Errorf("go %s: %w: %s%s", strings.Join(args, " "), err, out, said.Bytes())
-		}
-		return out, err
-	}
-	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module suite\n"), 0o600); err != nil {
-		return "", err
-	}
-	out, err := run(dir, "mod", "download", "-json", suiteModule+"@"+suiteVersion)
+	env := []string{"GOFLAGS=-mod=mod", "GOWORK=off", "CGO_ENABLED=0", "GONOSUMDB=" + suiteModule}
+	module, err := gomod.Download(ctx, "/", suiteModule+"@"+suiteVersion, env...)
 	if err != nil {
-		return "", err
-	}
-	var module struct{ Dir, Sum string }
-	if err := json.Unmarshal(out, &module); err != nil {
 		return "", err
 	}
 	if module.Sum != suiteSum {
 		return "", fmt.Errorf("%s@%s has the checksum %s instead of %s", suiteModule, suiteVersion, module.Sum, suiteSum)
 	}
-	source := filepath.Join(dir, "source") // in the module cache nothing can be written
-	if err := os.CopyFS(source, os.DirFS(module.Dir)); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(module.Dir)); err != nil {
 		return "", err
 	}
 	for _, name := range []string{"go.mod", "go.sum"} {
-		if err := os.Chmod(filepath.Join(source, name), 0o600); err != nil {
+		if err := os.Chmod(filepath.Join(dir, name), 0o600); err != nil {
 			return "", err
 		}
 	}
 	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {
 		return "", err
 	}
-	if _, err = run(source, "test", "-c", "-o", program+".new", "."); err != nil {
-		return "", err
+	build := exec.CommandContext(ctx, "go", "test", "-c", "-o", program+".new", ".")
+	build.Dir, build.Env = dir, append(os.Environ(), env...)
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("build the suite: %w: %s", err, out)
 	}
 	return program, os.Rename(program+".new", program)
 }
