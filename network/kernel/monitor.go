@@ -97,8 +97,10 @@ func (k *Real) WatchLinks(wanted func(name string) (plan.Port, bool), hit func(w
 		if !is || typ == unix.RTM_NEWLINK && !k.astray(l, want) {
 			return ""
 		}
-		// The event may be an old one, of a link that was just being made: what counts is how it is now.
-		if now, err := whereLink(l.name); err == nil && !k.astray(now, want) {
+		// The event may be an old one, of a link that was just being made: what counts is how it is now. How it should be
+		// comes last, since a link of ours may be removed while we look.
+		now, err := whereLink(l.name)
+		if want, is = wanted(l.name); !is || err == nil && !k.astray(now, want) {
 			return ""
 		}
 		return somebody
