@@ -29,6 +29,12 @@ var absent = map[string]string{
 	"trust":      "Docker Content Trust (Notary v1) no longer exists; name an image by digest to be sure of its content",
 }
 
+// knownPlugins are those that people have in their fingers, with what to do when they are not there.
+var knownPlugins = map[string]string{
+	"buildx":  `"shoal build" builds without it`,
+	"compose": "install it (docker-compose-plugin of Docker's packages, docker-compose-v2 of Ubuntu's): it works with this engine",
+}
+
 // elsewhere makes the command for a first word that is no verb of ours: one of docker's that is refused, a program that docker's
 // command line would start for it (compose, buildx and so on), or a mistake. What follows the word is for others to read.
 func (a *App) elsewhere(word string) *cobra.Command {
@@ -39,6 +45,9 @@ func (a *App) elsewhere(word string) *cobra.Command {
 		if path := a.plugins()[word]; path != "" {
 			return a.runPlugin(path)
 		}
+		if then, ok := knownPlugins[word]; ok {
+			return errs.New(errs.NotFound, "shoal %s is a plug-in of docker's command line, which is not installed: there is no docker-%s in %s; %s", word, word, strings.Join(a.pluginDirs(), ", "), then)
+		}
 		return unknownCommand(cmd.Root(), word, verbs())
 	}}
 }
@@ -46,12 +55,8 @@ func (a *App) elsewhere(word string) *cobra.Command {
 // plugins finds the programs by which docker's command line gets more verbs, in the directories where it looks for them; the
 // first one of a name counts.
 func (a *App) plugins() map[string]string {
-	dirs := append(slices.Clone(a.settings().PluginDirs), filepath.Join(a.configDir(), "cli-plugins"))
-	for _, d := range []string{"/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec"} {
-		dirs = append(dirs, d+"/docker/cli-plugins")
-	}
 	found := map[string]string{}
-	for _, dir := range dirs {
+	for _, dir := range a.pluginDirs() {
 		entries, _ := os.ReadDir(dir) // most of them do not exist
 		for _, e := range entries {
 			name, ok := strings.CutPrefix(e.Name(), "docker-")
@@ -65,6 +70,14 @@ func (a *App) plugins() map[string]string {
 		}
 	}
 	return found
+}
+
+func (a *App) pluginDirs() []string {
+	dirs := append(slices.Clone(a.settings().PluginDirs), filepath.Join(a.configDir(), "cli-plugins"))
+	for _, d := range []string{"/usr/local/lib", "/usr/local/libexec", "/usr/lib", "/usr/libexec"} {
+		dirs = append(dirs, d+"/docker/cli-plugins")
+	}
+	return dirs
 }
 
 // runPlugin becomes the plug-in, which gets the whole command line, as from docker. It knows only docker's ways to choose the

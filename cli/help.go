@@ -38,8 +38,8 @@ func (a *App) help(cmd *cobra.Command, _ []string) {
 	list, top := below(cmd)
 	if top {
 		writeVerbs(w, "Common Commands", list, func(v verb) bool { return slices.Contains(common, v.name) })
-		writeVerbs(w, "Management Commands", list, func(v verb) bool { return v.group != nil })
-		writeVerbs(w, "Commands", list, func(v verb) bool { return v.group == nil && !slices.Contains(common, v.name) })
+		writeVerbs(w, "Management Commands", list, func(v verb) bool { return v.group != nil || v.name == "oci" })
+		writeVerbs(w, "Commands", list, func(v verb) bool { return v.group == nil && v.name != "oci" && !slices.Contains(common, v.name) })
 		if names := slices.Sorted(maps.Keys(a.plugins())); len(names) > 0 {
 			fmt.Fprintf(w, "\nPlug-ins of the docker command line:\n  %s\n", strings.Join(names, ", "))
 		}
@@ -84,16 +84,16 @@ func below(cmd *cobra.Command) ([]verb, bool) {
 }
 
 func writeVerbs(w io.Writer, title string, list []verb, want func(verb) bool) {
-	first := true
-	for _, v := range list {
-		if !want(v) || v.hidden {
-			continue
-		}
-		if first {
+	list = slices.DeleteFunc(slices.Clone(list), func(v verb) bool { return !want(v) || v.hidden })
+	width := 11
+	for i, v := range list {
+		if i == 0 {
 			fmt.Fprintf(w, "\n%s:\n", title)
-			first = false
 		}
-		fmt.Fprintf(w, "  %-11s %s\n", v.name, v.short)
+		width = max(width, len(v.name))
+	}
+	for _, v := range list {
+		fmt.Fprintf(w, "  %-*s %s\n", width, v.name, v.short)
 	}
 }
 

@@ -27,10 +27,10 @@ func WriteText(w io.Writer, r Report) error {
 	case len(findings) == 0:
 		b.WriteString("This host has everything that Shoal uses.\n")
 	case counts[Error] > 0:
-		fmt.Fprintf(&b, "%d errors, %d warnings, %d notes: containers will not run as they should before the errors are fixed.\n",
-			counts[Error], counts[Warning], counts[Info])
+		fmt.Fprintf(&b, "%s, %s, %s: containers will not run as they should before the errors are fixed.\n",
+			many(counts[Error], "error"), many(counts[Warning], "warning"), many(counts[Info], "note"))
 	default:
-		fmt.Fprintf(&b, "No errors, %d warnings, %d notes: containers run.\n", counts[Warning], counts[Info])
+		fmt.Fprintf(&b, "No errors, %s, %s: containers run.\n", many(counts[Warning], "warning"), many(counts[Info], "note"))
 	}
 	if len(r.Facts.Emulators) > 0 {
 		var names []string
@@ -58,4 +58,12 @@ func WriteJSON(w io.Writer, r Report) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(r)
+}
+
+// many is "1 note", "2 notes".
+func many(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }

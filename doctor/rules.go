@@ -328,9 +328,9 @@ func linkRules(f Facts) []Finding {
 		switch {
 		case !p.Tried || p.OK:
 		case k == "bridge" || k == "veth":
-			out = append(out, find(Error, "link-missing", "a "+k+" link cannot be made: "+p.Error, "modprobe "+k, linkUse[k]))
+			out = append(out, find(Error, "link-missing", "links of kind "+k+" cannot be made: "+p.Error, "modprobe "+k, linkUse[k]))
 		default:
-			out = append(out, find(Info, "link-kind-missing", "a "+k+" link cannot be made: "+p.Error, "modprobe "+k+", or use a kernel with it", linkUse[k]))
+			out = append(out, find(Info, "link-kind-missing", "links of kind "+k+" cannot be made: "+p.Error, "modprobe "+k+", or use a kernel with it", linkUse[k]))
 		}
 	}
 	if len(n.Resolvers) == 0 {

@@ -101,6 +101,7 @@ func (n *Node) explainFacts(ctx context.Context, name, kind string, auth *regist
 		return f, errs.New(errs.NotFound, "there is no container, image or network %q, and it cannot be an image's name: %w", name, err)
 	}
 	f.Image = n.missingImage(ctx, name, auth)
+	f.Image.Guess = kind == ""
 	return f, nil
 }
 

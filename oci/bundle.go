@@ -30,7 +30,7 @@ func bundleValidate(fs *pflag.FlagSet) func(context.Context, []string, io.Writer
 		r.Path = args[0]
 		dir := args[0]
 		if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-			return exitUnsound, errs.New(errs.NotFound, "%s is no directory: a bundle is one, with %s and the root filesystem in it", dir, configFile)
+			return exitUsage, errs.New(errs.NotFound, "%s is no directory: a bundle is one, with %s and the root filesystem in it", dir, configFile)
 		}
 		data, err := os.ReadFile(filepath.Join(dir, configFile))
 		if err != nil {

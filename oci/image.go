@@ -27,7 +27,7 @@ func imageValidate(fs *pflag.FlagSet) func(context.Context, []string, io.Writer)
 		r.Path = args[0]
 		l, err := openLayout(ctx, args[0])
 		if err != nil {
-			return exitUnsound, err
+			return cannotOpen(err), err
 		}
 		defer l.close()
 		v := &imageValidator{report: r, l: l, seen: map[digest.Digest]bool{}}

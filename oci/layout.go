@@ -30,7 +30,7 @@ type layout struct {
 func openLayout(ctx context.Context, path string) (*layout, error) {
 	st, err := os.Stat(path)
 	if err != nil {
-		return nil, errs.New(errs.NotFound, "open %s: %w; want a directory with oci-layout, or a tar archive of one", path, err)
+		return nil, errs.New(errs.NotFound, "%w; want a directory with oci-layout, or a tar archive of one", err)
 	}
 	l := &layout{dir: path, close: func() {}}
 	if !st.IsDir() {

@@ -99,6 +99,14 @@ func (t tool) run(ctx context.Context, args []string, out io.Writer) (int, error
 	return code, err
 }
 
+// cannotOpen gives the exit code for what could not be opened: it is not there or closed to us, or it is not what it should be.
+func cannotOpen(err error) int {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, os.ErrPermission) || errors.Is(err, context.Canceled) {
+		return exitUsage
+	}
+	return exitUnsound
+}
+
 // Levels of findings.
 const (
 	levelError   = "error"   // the specification says MUST, or it cannot work
@@ -137,6 +145,14 @@ func (r *report) warn(where, format string, args ...any) {
 	r.Findings = append(r.Findings, finding{levelWarning, where, fmt.Sprintf(format, args...)})
 }
 
+// many is "1 error", "2 errors".
+func many(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
+}
+
 func checkFormat(format string) error {
 	if format != "text" && format != "json" {
 		return errs.New(errs.Invalid, "--format %q: want text or json", format)
@@ -167,10 +183,10 @@ func (r *report) write(out io.Writer) (int, error) {
 	}
 	verdict := "valid"
 	if !r.Valid {
-		verdict = fmt.Sprintf("not valid, %d errors", errors)
+		verdict = "not valid, " + many(errors, "error")
 	}
 	if warnings > 0 {
-		verdict += fmt.Sprintf(", %d warnings", warnings)
+		verdict += ", " + many(warnings, "warning")
 	}
 	if r.Summary != "" {
 		verdict += " (" + r.Summary + ")"

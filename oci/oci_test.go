@@ -50,7 +50,7 @@ func TestUsage(t *testing.T) {
 			t.Error(args, code, out)
 		}
 	}
-	for _, args := range []string{"nonsense", "image nonsense", "image validate", "image validate a b", "image validate --what x", "image validate --format xml .", "runtime validate /does/not/exist"} {
+	for _, args := range []string{"nonsense", "image nonsense", "image validate", "image validate a b", "image validate --what x", "image validate --format xml .", "runtime validate /does/not/exist", "image validate /does/not/exist", "image unpack /does/not/exist /tmp/x", "bundle validate /does/not/exist"} {
 		if code, out := call(t, strings.Fields(args)...); code != exitUsage || out == "" {
 			t.Error(args, code, out)
 		}

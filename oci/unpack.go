@@ -43,7 +43,7 @@ func imageUnpack(fs *pflag.FlagSet) func(context.Context, []string, io.Writer) (
 		}
 		l, err := openLayout(ctx, args[0])
 		if err != nil {
-			return exitUnsound, err
+			return cannotOpen(err), err
 		}
 		defer l.close()
 		desc, err := l.choose(*ref, match)

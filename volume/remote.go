@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -100,6 +102,18 @@ func newest(versions []string, mount func(string) error) (err error) {
 		}
 	}
 	return err
+}
+
+// optionText shows options in a message: what only the server may know is left out.
+func optionText(options map[string]string) string {
+	if len(options) == 0 {
+		return "none"
+	}
+	var list []string
+	for _, k := range slices.Sorted(maps.Keys(options)) {
+		list = append(list, k+"="+withoutPassword(options[k]))
+	}
+	return strings.Join(list, " ")
 }
 
 // withoutPassword keeps what only the server may know out of messages.

@@ -189,7 +189,7 @@ func (v *Volumes) Create(ctx context.Context, want model.Volume) (model.Volume, 
 	case err == nil && want.Driver != "" && vol.Driver != there.Driver:
 		return model.Volume{}, errs.New(errs.Conflict, "volume %q exists already with the driver %s, not %s; remove it first, or choose another name", want.Name, there.Driver, vol.Driver)
 	case err == nil && len(want.Options) > 0 && !maps.Equal(want.Options, there.Options):
-		return model.Volume{}, errs.New(errs.Conflict, "volume %q exists already with other options (%v); remove it first, or choose another name", want.Name, there.Options)
+		return model.Volume{}, errs.New(errs.Conflict, "volume %q exists already with other options (%s); remove it first, or choose another name", want.Name, optionText(there.Options))
 	case err == nil:
 		return there, nil
 	case !errs.Is(err, errs.NotFound):

@@ -93,6 +93,9 @@ func TestCreateRefuses(t *testing.T) {
 			t.Errorf("%+v: %v", c.vol, err)
 		}
 	}
+	if text := optionText(map[string]string{"type": "cifs", "o": "user=u,password=geheim"}); text != "o=user=u,password=*** type=cifs" {
+		t.Error(text)
+	}
 	if got := names(t, v, nil); got != "tmp" {
 		t.Fatal(got)
 	}

@@ -137,8 +137,13 @@ func SaveContext(dir string, c Context, tlsFiles map[string][]byte) error {
 	if err := validContextName(c.Name); err != nil {
 		return err
 	}
+	// Docker's command line wants hosts whole.
+	host, err := normalHost(c.Host, c.SkipTLSVerify || len(tlsFiles) > 0)
+	if err != nil {
+		return errs.Wrap(err, "save context %q", c.Name)
+	}
 	m := contextMeta{Name: c.Name, Metadata: map[string]any{}, Endpoints: map[string]contextEndpoint{
-		"docker": {Host: c.Host, SkipTLSVerify: c.SkipTLSVerify}}}
+		"docker": {Host: host, SkipTLSVerify: c.SkipTLSVerify}}}
 	if c.Description != "" {
 		m.Metadata["Description"] = c.Description
 	}

@@ -102,15 +102,9 @@ func TestScopedSocket(t *testing.T) {
 		{"GET", "/images/x/history", 403, "", ""},
 		{"POST", "/containers/web/attach", 403, "", ""},
 		{"GET", "/shoal/sockets", 404, "page not found", ""},
-		{"GET", "/v1.44/../info", 403, "", ""},
+		{"GET", "/v1.44/../info", 400, "is a name or ID missing", ""},
 	} {
 		status, body, _ := do(t, sock, c.method, c.path, "application/json", "")
-		if c.path == "/v1.44/../info" { // http.ServeMux cleans the path by a redirect
-			if status == 200 && strings.Contains(body, "ID") {
-				t.Errorf("%s: %d %s", c.path, status, body)
-			}
-			continue
-		}
 		if status != c.status || !strings.Contains(body, c.want) || c.never != "" && strings.Contains(body, c.never) {
 			t.Errorf("%s %s: %d %s", c.method, c.path, status, body)
 		}

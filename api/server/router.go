@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	gopath "path"
 	"runtime/debug"
 	"strings"
 
@@ -74,8 +75,10 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 		}
 		r = r2
 	}
-	if !strings.HasPrefix(r.URL.Path, "/") || strings.Contains(r.URL.Path, "//") {
-		s.fail(w, r, errs.New(errs.Invalid, "the path %q has an empty part; is a name or ID missing?", path))
+	// What is left of a path from which the name is missing, such as DELETE /images/, or what has dots for a name: the mux would
+	// answer such with a redirect, which clients take for a broken connection.
+	if p := strings.TrimSuffix(r.URL.Path, "/"); p != "" && p != gopath.Clean("/"+p) || r.URL.Path == "/images" || r.URL.Path == "/distribution" {
+		s.fail(w, r, errs.New(errs.Invalid, "the path %q has a part that is empty or dots; is a name or ID missing?", path))
 		return
 	}
 	s.mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), versionKey{}, v)))

@@ -110,9 +110,9 @@ func TestCauses(t *testing.T) {
 		"problem": {running(func(c *Container) { publish("")(c); c.Published[0].Problem = "no way out" }), "port-unreachable", "no way out"},
 		"daemon": {running(func(c *Container) {
 			publish("")(c)
-			c.Published[0].Daemon = true
+			c.Published[0].Daemon, c.Published[0].HostIP = true, netip.IPv6Unspecified()
 			c.Listening = []Listener{tcp(80, "::")}
-		}), "port-through-daemon", "client"},
+		}), "port-through-daemon", "port [::]:8080->80/tcp is carried by the daemon"},
 		"sources": {running(func(c *Container) {
 			publish("")(c)
 			c.Published[0].Sources = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
@@ -126,6 +126,7 @@ func TestCauses(t *testing.T) {
 		}(), "firewall-drops-forward", "iptables drops"},
 
 		"image not asked for": {Facts{Image: &Image{Ref: "x"}}, "image-missing", "shoal pull x"},
+		"nothing of the name": {Facts{Image: &Image{Ref: "wbe", RemoteFound: true, Guess: true}}, "image-missing", "no container or network has this name"},
 		"image not pulled":    {Facts{Image: &Image{Ref: "x", RemoteFound: true}}, "image-missing", "the registry has it"},
 		"image unknown":       {Facts{Image: &Image{Ref: "x", Remote: errs.New(errs.NotFound, "manifest unknown")}}, "image-not-found", "manifest unknown"},
 		"image denied":        {Facts{Image: &Image{Ref: "x", Remote: errors.New("pull access denied for x")}}, "image-denied", "shoal login"},

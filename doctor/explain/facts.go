@@ -53,12 +53,12 @@ type Published struct {
 type Image struct {
 	Ref      string
 	Local    *model.Image // nil: not on this machine
+	Guess    bool         // nobody said that an image was meant: nothing else has the name
 	HostArch string       // "amd64"
 	Users    []ImageUser
 	// Remote is what the registry said when it was asked, of an image that is not here.
 	Remote      error
 	RemoteFound bool
-	Insecure    bool // the registry is spoken to without a valid certificate
 }
 
 // ImageUser is a container made from an image.

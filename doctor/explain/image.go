@@ -11,6 +11,9 @@ func image(i *Image) Report {
 	r := Report{Kind: "image", Name: i.Ref}
 	if i.Local == nil {
 		r.State = "not on this machine"
+		if i.Guess {
+			r.State += "; no container or network has this name or ID either"
+		}
 		r.Findings = []Finding{remote(i)}
 		return r
 	}

@@ -86,7 +86,7 @@ func published(f Facts, c *Container, p Published) (out []Finding) {
 		out = append(out, listening(c, p, name, at)...)
 	}
 	if p.Daemon {
-		out = append(out, find("port-through-daemon", name+" is carried by the daemon: the container sees the host's address as the client's, and it rests while the daemon is down", ""))
+		out = append(out, find("port-through-daemon", "port "+p.PortBinding.String()+" is carried by the daemon: the container sees the host's address as the client's, and it rests while the daemon is down", ""))
 		return out
 	}
 	if p.HostIP.IsValid() && p.HostIP.IsLoopback() {
