@@ -77,7 +77,7 @@ func (s *Server) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	}
 	// What is left of a path from which the name is missing, such as DELETE /images/, or what has dots for a name: the mux would
 	// answer such with a redirect, which clients take for a broken connection.
-	if p := strings.TrimSuffix(r.URL.Path, "/"); p != "" && p != gopath.Clean("/"+p) || r.URL.Path == "/images" || r.URL.Path == "/distribution" {
+	if p := r.URL.Path; p != gopath.Clean("/"+p) || p == "/images" || p == "/distribution" {
 		s.fail(w, r, errs.New(errs.Invalid, "the path %q has a part that is empty or dots; is a name or ID missing?", path))
 		return
 	}
