@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,30 +34,46 @@ func removeLink(name string) error {
 	if err != nil {
 		return err
 	}
-	defer c.close()
+	// By its index, since the kernel may carry the request out after we returned: another's removal of the link, that of a
+	// namespace with its other end, is announced just the same, and then a new link may have the name.
+	index, err := ifindex(c.fd, name)
+	if err != nil { // the answer comes when a removal by others is over
+		defer c.close()
+		return c.do(request{what: "remove link " + name, typ: unix.RTM_DELLINK, body: linkBody(0, 0, 0).str(unix.IFLA_IFNAME, name).b, tolerate: unix.ENODEV})
+	}
 	unix.SetsockoptInt(c.fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, 4<<20)
 	if err := unix.SetsockoptInt(c.fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, unix.RTNLGRP_LINK); err != nil {
+		c.close()
 		return fmt.Errorf("remove link %s: listen for its end: %w", name, err)
 	}
+	unix.SetNonblock(c.fd, true) // so that reading can be ended
+	f := os.NewFile(uintptr(c.fd), "netlink")
 	c.seq++
-	msg := request{typ: unix.RTM_DELLINK, body: linkBody(0, 0, 0).str(unix.IFLA_IFNAME, name).b}.append(nil, c.seq)
-	sent := make(chan error, 1)
+	msg := request{typ: unix.RTM_DELLINK, body: linkBody(index, 0, 0).b}.append(nil, c.seq)
+	sent, returned := make(chan error, 1), make(chan struct{})
+	defer close(returned)
 	removing <- struct{}{}
 	go func() {
-		sent <- unix.Sendto(c.fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		defer f.Close() // here, since a closed descriptor's number may already be another file's when this comes to send
+		err := unix.Sendto(c.fd, msg, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
 		<-removing
+		if err != nil { // nobody will answer
+			f.SetReadDeadline(time.Unix(1, 0))
+		}
+		sent <- err
+		<-returned
 	}()
 	for {
-		n, _, err := unix.Recvfrom(c.fd, c.buf, 0)
-		switch err {
-		case nil:
-		case unix.EINTR:
-			continue
-		case unix.ENOBUFS: // more was announced than fits: what we wait for may be among what was dropped
+		n, err := f.Read(c.buf)
+		switch {
+		case err == nil:
+		case errors.Is(err, unix.ENOBUFS): // more was announced than fits: what we wait for may be among what was dropped
 			if err := <-sent; err != nil {
 				return fmt.Errorf("remove link %s: send to the kernel: %w", name, err)
 			}
 			return goneByNow(name)
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			return fmt.Errorf("remove link %s: send to the kernel: %w", name, <-sent)
 		default:
 			return fmt.Errorf("remove link %s: answer of the kernel: %w", name, err)
 		}
@@ -71,7 +88,7 @@ func removeLink(name string) error {
 				}
 				return nil
 			}
-			if l, ok := readLink(m.body); m.typ == unix.RTM_DELLINK && ok && m.body[0] == unix.AF_UNSPEC && l.name == name {
+			if l, ok := readLink(m.body); m.typ == unix.RTM_DELLINK && ok && m.body[0] == unix.AF_UNSPEC && l.index == uint32(index) {
 				return nil
 			}
 			b = rest

@@ -13,25 +13,28 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A removal is over when nobody sees the link any more, not when the kernel has answered.
-func TestRemoveLinkDoesNotWaitForTheKernelsAnswer(t *testing.T) {
-	pair := func() {
-		t.Helper()
-		attrs := netlink.NewLinkAttrs()
-		attrs.Name = "rm0"
-		if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "rm1"}); err != nil {
+// pair makes the two ends of a link, up.
+func pair(t *testing.T) (index int) {
+	t.Helper()
+	attrs := netlink.NewLinkAttrs()
+	attrs.Name = "rm0"
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: "rm1"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"rm1", "rm0"} {
+		l, err := netlink.LinkByName(name)
+		if err == nil {
+			index, err = l.Attrs().Index, netlink.LinkSetUp(l)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{"rm0", "rm1"} {
-			l, err := netlink.LinkByName(name)
-			if err == nil {
-				err = netlink.LinkSetUp(l)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
 	}
+	return index
+}
+
+// A removal is over when nobody sees the link any more, not when the kernel has answered.
+func TestRemoveLinkDoesNotWaitForTheKernelsAnswer(t *testing.T) {
 	answered := func() error {
 		c, err := dialRTNL()
 		if err != nil {
@@ -43,7 +46,7 @@ func TestRemoveLinkDoesNotWaitForTheKernelsAnswer(t *testing.T) {
 	took := map[string][]time.Duration{}
 	for range 9 {
 		for how, remove := range map[string]func() error{"answered": answered, "announced": func() error { return removeLink("rm0") }} {
-			pair()
+			pair(t)
 			start := time.Now()
 			if err := remove(); err != nil {
 				t.Fatal(err)
@@ -76,5 +79,40 @@ func TestRemoveLinkThatCannotBe(t *testing.T) {
 	}
 	if err := goneByNow("lo"); err == nil || errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a link that stayed: %v", err)
+	}
+}
+
+// Others remove the same link at the same time, as the kernel does with a namespace's end: whoever then gets the name is safe.
+func TestRemoveLinkBesideAnother(t *testing.T) {
+	for range 30 {
+		index := pair(t)
+		other, err := dialRTNL()
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		go func() {
+			defer other.close()
+			done <- other.do(request{typ: unix.RTM_DELLINK, body: linkBody(int32(index), 0, 0).b, tolerate: unix.ENODEV})
+		}()
+		if err := removeLink("rm0"); err != nil {
+			t.Error(err)
+		}
+		next := pair(t)
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		for range cap(removing) { // until no request is on its way
+			removing <- struct{}{}
+		}
+		for range cap(removing) {
+			<-removing
+		}
+		if l, err := netlink.LinkByName("rm0"); err != nil || l.Attrs().Index != next {
+			t.Fatalf("the link that was made after the removal: %v", err)
+		}
+		if err := removeLink("rm0"); err != nil {
+			t.Error(err)
+		}
 	}
 }
