@@ -133,6 +133,25 @@ func TestKernelHooks(t *testing.T) {
 	b.contains(string(inside), "startContainer v")
 }
 
+// Poststart hooks find the program executed, those before it do not.
+func TestKernelHooksAndTheExecution(t *testing.T) {
+	b := newBundle(t)
+	hook := func(name string) []specs.Hook {
+		script := `pid=$(sed 's/.*"pid":\([0-9]*\).*/\1/'); tr '\0' ' ' <"/proc/$pid/cmdline" >` + filepath.Join(b.dir, name)
+		return []specs.Hook{{Path: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/bin:/usr/bin"}}}
+	}
+	b.spec.Hooks = &specs.Hooks{CreateRuntime: hook("before"), Poststart: hook("after")}
+	b.create("sleep", "100")
+	b.must("start", b.id)
+	said := func(name string) string {
+		text, _ := os.ReadFile(filepath.Join(b.dir, name))
+		return string(text)
+	}
+	b.contains(said("before"), "shoal-init")
+	b.is(said("after"), "sleep 100 ")
+	b.must("delete", "--force", b.id)
+}
+
 func TestKernelHookFailures(t *testing.T) {
 	one := 1
 	for want, hook := range map[string]specs.Hook{

@@ -30,6 +30,12 @@ func (r *report) add(what, target, who string, ds []time.Duration) {
 	fmt.Fprintf(os.Stderr, "  %s: %s %s\n", what, who, ms(m))
 }
 
+// rates adds the median of sorted values, with their spread.
+func (r *report) rates(what, target, who string, vs []float64) {
+	r.rate(what, target, who, vs[len(vs)/2])
+	r.figures[len(r.figures)-1].text += fmt.Sprintf(" (%.3g to %.3g)", vs[0], vs[len(vs)-1])
+}
+
 func (r *report) rate(what, target, who string, v float64) {
 	text := fmt.Sprintf("%.3g", v)
 	if v >= 1000 {
