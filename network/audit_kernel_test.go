@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,7 +17,8 @@ import (
 	"github.com/shoalhq/shoal/network/kernel"
 )
 
-// Whatever another program takes from the kernel or changes in it is as it was within a second, and reported.
+// Whatever another program takes from the kernel or changes in it is as it was at once, by the kernel's announcement and not by
+// the next try after a failure, and reported. The log has the times.
 func TestAuditRepairs(t *testing.T) {
 	found := make(chan Finding, 64)
 	w := newWorld(t, func(c *Config) { c.Report = func(f Finding) { found <- f } })
@@ -69,7 +71,7 @@ func TestAuditRepairs(t *testing.T) {
 		run(t, c.harm)
 		lacks := strings.HasPrefix(c.want, "!")
 		start, got := time.Now(), ""
-		for time.Since(start) < 5*time.Second {
+		for time.Since(start) < 2*auditDelay {
 			out, _ := exec.Command("sh", "-c", c.look).CombinedOutput()
 			if got = string(out); strings.Contains(got, strings.TrimPrefix(c.want, "!")) != lacks {
 				break
@@ -81,7 +83,7 @@ func TestAuditRepairs(t *testing.T) {
 			continue
 		}
 		t.Log(c.what, took)
-		if took > time.Second {
+		if took >= auditDelay {
 			t.Errorf("%s: repaired after %v", c.what, took)
 		}
 		if c.harm == "true" {
@@ -140,12 +142,17 @@ func TestInsideIsRepaired(t *testing.T) {
 		}
 		return string(out)
 	}
-	fixed := map[string]bool{early.id: true}
+	var fixed sync.Map // of boxes that cannot change their addresses themselves
+	fixed.Store(early.id, true)
 	in(early, "route del default") // while nobody looks
-	w.m.WatchInside(func() map[string]bool { return fixed })
+	w.m.WatchInside(func() map[string]bool {
+		all := map[string]bool{}
+		fixed.Range(func(id, _ any) bool { all[id.(string)] = true; return true })
+		return all
+	})
 	box := w.box(w.request("box", map[string]model.EndpointSpec{"a": {}, "bridge": {}}))
 	own := w.box(w.request("own", map[string]model.EndpointSpec{"a": {}}))
-	fixed[box.id] = true
+	fixed.Store(box.id, true)
 	e := box.at.Endpoints["a"]
 	repaired := func(what string) {
 		t.Helper()
@@ -154,7 +161,7 @@ func TestInsideIsRepaired(t *testing.T) {
 			if !strings.Contains(f.What, "addresses or routes of eth") {
 				t.Errorf("%s: %+v", what, f)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(auditDelay):
 			t.Errorf("%s: not repaired", what)
 		}
 	}
@@ -165,9 +172,7 @@ func TestInsideIsRepaired(t *testing.T) {
 		start := time.Now()
 		in(box, harm)
 		repaired(harm)
-		if took := time.Since(start); took > time.Second {
-			t.Errorf("%s: repaired after %v", harm, took)
-		}
+		t.Log(harm, time.Since(start))
 		after := in(box, "addr show dev "+e.Interface) + in(box, "route") + in(box, "-6 route show default")
 		for _, word := range strings.Fields(before) {
 			if !strings.Contains(after, word) {

@@ -194,11 +194,8 @@ func TestInitReaps(t *testing.T) {
 	w.Must(w.Docker("run", "-d", "--name", "reaped", "--init", "--network", "none", "toolbox", "sh", "-c", script))
 	eventually(t, "output", func() bool { return w.Docker("logs", "reaped").Out != "" })
 	want(t, "zombies", strings.TrimSpace(w.Docker("logs", "reaped").Out), "0")
-	began := time.Now()
-	w.Must(w.Docker("stop", "reaped")) // init passes SIGTERM on to a program that is not number 1 and so dies of it
-	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("stopping took %v: the signal did not arrive", took)
-	}
+	// Init passes SIGTERM on to a program that is not number 1 and so dies of it; if it did not, SIGKILL would follow.
+	w.Must(w.Docker("stop", "reaped"))
 	want(t, "exit code", w.Must(w.Docker("inspect", "-f", "{{.State.ExitCode}}", "reaped")), "143")
 }
 
