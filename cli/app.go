@@ -41,23 +41,35 @@ func Main(args []string, std Streams) int {
 	if len(args) > 0 && args[0] == "help" {
 		args = append(slices.Clone(args[1:]), "--help")
 	}
+	out := &output{Writer: std.Out}
+	std.Out = out
 	app := &App{Streams: std, args: args}
-	if path, yes := app.completing(); yes {
-		return app.report(app.runPlugin(path))
+	err := app.main()
+	code := app.report(err)
+	if lost := out.failed(); lost != nil && !errors.Is(err, lost) {
+		fmt.Fprintln(std.Err, lost)
+		code = max(code, errs.ExitFailure)
 	}
-	if err := app.dealias(); err != nil {
-		return app.report(err)
+	return code
+}
+
+func (a *App) main() error {
+	if path, yes := a.completing(); yes {
+		return a.runPlugin(path)
 	}
-	root := app.root()
-	root.SetArgs(app.args)
-	root.SetIn(std.In)
-	root.SetOut(std.Out)
-	root.SetErr(std.Err)
+	if err := a.dealias(); err != nil {
+		return err
+	}
+	root := a.root()
+	root.SetArgs(a.args)
+	root.SetIn(a.In)
+	root.SetOut(a.Out)
+	root.SetErr(a.Err)
 	err := root.ExecuteContext(context.Background())
-	if app.client != nil {
-		_ = app.client.Close()
+	if a.client != nil {
+		_ = a.client.Close()
 	}
-	return app.report(err)
+	return err
 }
 
 // Command is the whole command line as a tree of verbs, for manual pages and completion.
@@ -80,6 +92,9 @@ func (a *App) API() (*client.Client, error) {
 
 // terminalOf gives the terminal behind a stream, or nil when it is a file, a pipe or a buffer.
 func terminalOf(stream any) *terminal.Terminal {
+	if o, ok := stream.(*output); ok {
+		stream = o.Writer
+	}
 	if f, ok := stream.(*os.File); ok {
 		return terminal.Of(f)
 	}
@@ -88,8 +103,24 @@ func terminalOf(stream any) *terminal.Terminal {
 
 // interruptible gives a context that ends at SIGINT, SIGTERM or SIGHUP, for verbs that have something to tidy away.
 func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, cancel := context.WithCancelCause(ctx)
+	arrived := make(chan os.Signal, 1)
+	signal.Notify(arrived, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	go func() {
+		select {
+		case s := <-arrived:
+			cancel(interrupted(s.(syscall.Signal)))
+		case <-ctx.Done():
+		}
+		signal.Stop(arrived)
+	}()
+	return ctx, func() { cancel(nil) }
 }
+
+// interrupted is the signal that ended an interruptible context.
+type interrupted syscall.Signal
+
+func (i interrupted) Error() string { return "interrupted: " + syscall.Signal(i).String() }
 
 // exit is an error that carries the exit code; err may be nil when all has been said.
 type exit struct {
@@ -129,6 +160,11 @@ func (a *App) report(err error) int {
 		if ex.err == nil {
 			return code
 		}
+	}
+	var sig interrupted
+	if errors.As(err, &sig) { // through which call it came says nothing
+		fmt.Fprintln(a.Err, sig.Error())
+		return 128 + int(sig)
 	}
 	var use usageError
 	if errors.As(err, &use) {

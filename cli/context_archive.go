@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/shoalhq/shoal/api/client"
 	"github.com/shoalhq/shoal/lib/errs"
@@ -52,7 +51,7 @@ func contextExportCommand(a *App) *cobra.Command {
 			to = args[1]
 		}
 		if to == "-" {
-			if f, ok := a.Out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+			if terminalOf(a.Out) != nil {
 				return badFlag("cowardly refusing to export to a terminal, specify a file path")
 			}
 			return writeContext(a.Out, c, files)

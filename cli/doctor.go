@@ -65,7 +65,7 @@ func (a *App) examine(ctx context.Context, o doctor.Options) doctor.Report {
 		defer cancel()
 		facts.Engine = &doctor.Engine{}
 		if err := api.Call(ctx, "GET", "/shoal/doctor?only=engine", nil, facts.Engine); err != nil {
-			facts.Engine = &doctor.Engine{Down: err.Error()}
+			facts.Engine = &doctor.Engine{Down: api.Explain(err).Error()}
 		}
 	}
 	return doctor.Report{Findings: doctor.Evaluate(facts), Facts: facts}

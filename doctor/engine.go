@@ -21,7 +21,7 @@ func engineRules(f Facts) []Finding {
 		}
 	}
 	if e.Down != "" {
-		out = append(out, find(Info, "daemon-down", "no daemon answers, so that its containers and sockets were not looked at: "+e.Down, "start shoald, or name its address with --host", "finding containers that see the engine"))
+		out = append(out, find(Info, "daemon-down", "the daemon could not be asked, so that its containers and sockets were not looked at: "+e.Down, "do what that says, and look again", "finding containers that see the engine"))
 	}
 	for _, x := range e.Exposed {
 		code, cause := "engine-exposed", fmt.Sprintf("container %s sees %s by its mount of %s: its processes are root on this machine if they want", x.Container, x.What, x.Source)

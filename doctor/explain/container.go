@@ -102,6 +102,8 @@ func ended(c *Container) Finding {
 			fix = fmt.Sprintf("raise the limit (shoal update --memory %s --memory-swap -1 %s), or make the program use less", size(2*m), v.Name)
 		}
 		return find("oom-killed", "the kernel killed a process of it because its memory was used up", fix, limit, printed)
+	case s.Error != "" && s.ExitCode == 137 && strings.Contains(s.Error, "supervisor was killed"):
+		return find("supervisor-killed", s.Error, "find out who kills it (dmesg, if it was the kernel for want of memory), then: shoal start "+v.Name)
 	case s.Error != "":
 		code := "start-failed"
 		if s.ExitCode == 126 || s.ExitCode == 127 {

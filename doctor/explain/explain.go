@@ -77,7 +77,7 @@ func (r Report) Text() string {
 
 // codes is every code that Explain gives, for the test of the list.
 var codes = map[string]doctor.Severity{
-	"never-started": doctor.Info, "start-failed": doctor.Error, "exited-by-itself": doctor.Info, "exit-code": doctor.Error, "cannot-run": doctor.Error,
+	"never-started": doctor.Info, "supervisor-killed": doctor.Error, "start-failed": doctor.Error, "exited-by-itself": doctor.Info, "exit-code": doctor.Error, "cannot-run": doctor.Error,
 	"oom-killed": doctor.Error, "stopped-by-request": doctor.Info, "killed-by-signal": doctor.Error, "restarts-in-a-loop": doctor.Error,
 	"restarts-given-up": doctor.Error, "unhealthy": doctor.Error, "container-paused": doctor.Warning, "container-dead": doctor.Error,
 	"container-in-use": doctor.Info, "port-not-published": doctor.Info, "published-on-loopback": doctor.Info,

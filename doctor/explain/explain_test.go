@@ -69,9 +69,12 @@ func TestCauses(t *testing.T) {
 			both.HostIP = netip.IPv6Unspecified()
 			c.Published = append(c.Published, both)
 		}), "nobody-listens", "port 80/tcp"},
-		"own code":            {exited(3, func(c *Container) { c.LogTail = []string{"cannot read config"} }), "exit-code", "cannot read config"},
-		"127":                 {exited(127), "cannot-run", "did not find"},
-		"oom":                 {exited(137, func(c *Container) { c.View.State.OOMKilled = true; c.View.Spec.Resources.Memory.Limit = 64 << 20 }), "oom-killed", "--memory 128m"},
+		"own code": {exited(3, func(c *Container) { c.LogTail = []string{"cannot read config"} }), "exit-code", "cannot read config"},
+		"127":      {exited(127), "cannot-run", "did not find"},
+		"oom":      {exited(137, func(c *Container) { c.View.State.OOMKilled = true; c.View.Spec.Resources.Memory.Limit = 64 << 20 }), "oom-killed", "--memory 128m"},
+		"supervisor": {exited(137, func(c *Container) {
+			c.View.State.Error = "the container's supervisor was killed (is the machine short of memory?), so the container was killed too"
+		}), "supervisor-killed", "shoal start web"},
 		"segv":                {exited(139), "killed-by-signal", "SIGSEGV"},
 		"killed from outside": {exited(137), "killed-by-signal", "nobody sent it over this API"},
 		"killed over the API": {exited(137, func(c *Container) { c.Events = []model.Event{event("kill", "9")} }), "stopped-by-request", "SIGKILL"},

@@ -47,11 +47,19 @@ func str(field func(*Config) *string) func(*Config, string) error {
 	return func(c *Config, v string) error { *field(c) = v; return nil }
 }
 
+func parseBool(v string) (bool, error) {
+	b, err := strconv.ParseBool(v)
+	if err != nil {
+		err = fmt.Errorf("want true or false, got %q", v)
+	}
+	return b, err
+}
+
 func flagBool(field func(*Config) *bool) func(*Config, string) error {
 	return func(c *Config, v string) error {
-		b, err := strconv.ParseBool(v)
+		b, err := parseBool(v)
 		if err != nil {
-			return fmt.Errorf("want true or false, got %q", v)
+			return err
 		}
 		*field(c) = b
 		return nil
@@ -181,10 +189,10 @@ func setPool(c *Config, v string) error {
 			case "size":
 				p.Size, err = strconv.Atoi(val)
 			default:
-				err = fmt.Errorf("unknown key %q; want base=CIDR,size=BITS", k)
+				err = fmt.Errorf("unknown key %q", k)
 			}
 			if err != nil {
-				return err
+				return fmt.Errorf("%w; want base=CIDR,size=BITS, such as base=10.200.0.0/16,size=24", err)
 			}
 		}
 	}
@@ -264,7 +272,7 @@ func setAuditSize(c *Config, v string) (err error) {
 }
 
 func setLiveRestore(c *Config, v string) error {
-	on, err := strconv.ParseBool(v)
+	on, err := parseBool(v)
 	if err == nil && !on {
 		c.Warnings = append(c.Warnings, "live-restore cannot be switched off: containers outlive the daemon; --shutdown-containers stops them when the daemon is told to end")
 	}

@@ -25,7 +25,7 @@ type (
 )
 
 func setDebug(c *Config, v string) error {
-	on, err := strconv.ParseBool(v)
+	on, err := parseBool(v)
 	if on {
 		c.Daemon.LogLevel = "debug"
 	}
@@ -33,7 +33,9 @@ func setDebug(c *Config, v string) error {
 }
 
 func setPidsLimit(c *Config, v string) (err error) {
-	c.Container.Defaults.PidsLimit, err = strconv.ParseInt(v, 10, 64)
+	if c.Container.Defaults.PidsLimit, err = strconv.ParseInt(v, 10, 64); err != nil {
+		err = fmt.Errorf("want a whole number, 0 for no limit, got %q", v)
+	}
 	return err
 }
 
@@ -104,8 +106,8 @@ func (f *flagValue) Type() string {
 }
 func (f *flagValue) Set(v string) error {
 	if f.o.kind == boolean {
-		if _, err := strconv.ParseBool(v); err != nil {
-			return fmt.Errorf("want true or false, got %q", v)
+		if _, err := parseBool(v); err != nil {
+			return err
 		}
 	}
 	if f.o.kind == text || f.o.kind == boolean {
