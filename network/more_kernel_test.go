@@ -288,14 +288,14 @@ func TestNameServerIsRepaired(t *testing.T) {
 	b := w.box(w.request("web", map[string]model.EndpointSpec{"a": {}}))
 	expect(t, "before", lookup(t, b.ns, "web"), b.ip("a").String())
 	for range 2 {
-		err := kernel.In(b.ns, func() error {
-			out, err := exec.Command("ss", "-K", "-tul", "src", "127.0.0.11").CombinedOutput()
-			if err != nil || !strings.Contains(string(out), "127.0.0.11") {
-				t.Skipf("sockets cannot be destroyed here: %v %s", err, out)
-			}
-			return nil
+		var out []byte
+		err := kernel.In(b.ns, func() (err error) {
+			out, err = exec.Command("ss", "-K", "-tul", "src", "127.0.0.11").CombinedOutput()
+			return err
 		})
-		must(t, err)
+		if err != nil || !strings.Contains(string(out), "127.0.0.11") {
+			t.Skipf("sockets cannot be destroyed here: %v %s", err, out)
+		}
 		select {
 		case f := <-found:
 			if !strings.Contains(f.What, `name server of container "web"`) {

@@ -109,18 +109,19 @@ func TestNoDescriptorLeaks(t *testing.T) {
 func TestMountTargetStaysInside(t *testing.T) {
 	c := newCage(t)
 	outside := c.outside()
-	c.must(os.Symlink(outside, filepath.Join(c.rootfs, "data")))
-	c.must(os.Symlink("../../../../../../../../.."+outside, filepath.Join(c.rootfs, "rel")))
+	// Not names that TMPDIR may begin with: the link would lead to itself.
+	c.must(os.Symlink(outside, filepath.Join(c.rootfs, "absolute")))
+	c.must(os.Symlink("../../../../../../../../.."+outside, filepath.Join(c.rootfs, "relative")))
 	source := filepath.Join(c.dir, "source")
 	c.must(os.MkdirAll(source, 0o755))
-	c.spec.Mounts = append(c.spec.Mounts, specs.Mount{Destination: "/data/new", Type: "bind", Source: source, Options: []string{"rbind"}},
-		specs.Mount{Destination: "/rel/new2", Type: "tmpfs", Source: "tmpfs"})
-	out, err := c.sh("echo in >/data/new/file && ls " + outside).start()
+	c.spec.Mounts = append(c.spec.Mounts, specs.Mount{Destination: "/absolute/new", Type: "bind", Source: source, Options: []string{"rbind"}},
+		specs.Mount{Destination: "/relative/new2", Type: "tmpfs", Source: "tmpfs"})
+	out, err := c.sh("echo in >/absolute/new/file && ls " + outside).start()
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	if _, err := os.Stat(filepath.Join(source, "file")); err != nil {
-		t.Error("the mount is not where the container sees /data/new")
+		t.Error("the mount is not where the container sees /absolute/new")
 	}
 	if strings.Contains(out, "ptmx") {
 		t.Error("the container sees the host's directory")

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -185,14 +186,10 @@ func closure(modules string, names []string) ([]string, error) {
 	return out, nil
 }
 
-// programs of this machine that the tests use as witnesses. Those that are missing make tests in the guest skip.
-var programs = []string{"busybox", "nft", "ip", "ps", "strace", "crun", "runc", "skopeo", "docker-registry", "conntrack", "docker",
-	"tar", "btrfs"}
-
-// applets of busybox that stand in for a system's own.
-var applets = []string{"sh", "mount", "umount", "modprobe", "cat", "ls", "true", "false", "sleep", "echo", "id", "grep", "sed", "rm", "mkdir",
-	"cp", "ln", "chmod", "touch", "kill", "test", "dd", "df", "env", "head", "tail", "wc", "stat", "sync", "readlink", "uname", "dmesg", "free", "tar",
-	"cut", "seq", "sha256sum", "tr"}
+// programs of this machine that the tests use as witnesses. Those that are missing make tests in the guest skip. The shell is
+// not busybox's, which would take its own ip and the like before those that the path names.
+var programs = []string{"sh", "busybox", "nft", "ip", "bridge", "ss", "nsenter", "ps", "strace", "crun", "runc", "skopeo", "docker-registry",
+	"conntrack", "docker", "tar", "btrfs", "mkfs.btrfs", "iperf3"}
 
 // makeRoot makes the image of a root file system with the kernel's modules, this machine's witnesses, the sources with
 // their test data at the path where they lie here, the programs of bin, and what fill adds.
@@ -212,20 +209,8 @@ func makeRoot(t testing.TB, image string, fill func(root string) error) error {
 			return err
 		}
 	}
-	for _, name := range programs {
-		if path, err := exec.LookPath(name); err == nil {
-			if err := copyProgram(root, path); err != nil {
-				return err
-			}
-		}
-	}
-	for _, name := range applets {
-		to := filepath.Join(root, "usr/bin", name)
-		if _, err := os.Lstat(to); err != nil {
-			if err := os.Symlink("busybox", to); err != nil {
-				return err
-			}
-		}
+	if err := copyPrograms(root); err != nil {
+		return err
 	}
 	for name, text := range map[string]string{
 		"passwd": "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n", "group": "root:x:0:\nnogroup:x:65534:\n",
@@ -237,6 +222,7 @@ func makeRoot(t testing.TB, image string, fill func(root string) error) error {
 			return err
 		}
 	}
+	// The kernel asks for modules by this path.
 	if err := os.Symlink("../bin/busybox", filepath.Join(root, "usr/sbin/modprobe")); err != nil {
 		return err
 	}
@@ -267,6 +253,30 @@ func makeDisk(image, kind, size, from string) error {
 	}
 	_, err := run("", "mkfs."+kind, append(args, image)...)
 	return err
+}
+
+// copyPrograms copies the programs; busybox stands in for the rest of a system's own.
+func copyPrograms(root string) error {
+	for _, name := range programs {
+		if path, err := exec.LookPath(name); err == nil {
+			if err := copyProgram(root, path); err != nil {
+				return err
+			}
+		}
+	}
+	applets, err := run("", "busybox", "--list")
+	if err != nil {
+		return err
+	}
+	for name := range strings.FieldsSeq(applets) {
+		if slices.Contains(programs, name) {
+			continue
+		}
+		if err := os.Symlink("busybox", filepath.Join(root, "usr/bin", name)); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyProgram copies a program and the shared libraries that it names to the same paths.
