@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -108,10 +110,13 @@ func TestKernelJoinMountNamespace(t *testing.T) {
 func TestKernelRecursiveOptions(t *testing.T) {
 	b := newBundle(t)
 	src := filepath.Join(b.dir, "src")
-	if err := os.MkdirAll(src+"/sub", 0o755); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{src + "/sub", b.dir + "/below"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := unix.Mount("x", src+"/sub", "tmpfs", 0, "size=64k"); err != nil {
+	// Of the same file system: tmpfs can be mapped since Linux 6.3 only.
+	if err := unix.Mount(b.dir+"/below", src+"/sub", "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(src+"/sub", unix.MNT_DETACH) })
@@ -272,6 +277,9 @@ func TestKernelProcessSettings(t *testing.T) {
 		"line break":    func(s *specs.Spec) { s.Hostname = "a\nb" },
 	} {
 		t.Run("refused "+want, func(t *testing.T) {
+			if want == "oom_score_adj" && mayLowerOOMScore(t) {
+				t.Skip("allowed to who has CAP_SYS_RESOURCE")
+			}
 			b := newBundle(t)
 			change(b.spec)
 			b.fails(want)
@@ -279,12 +287,22 @@ func TestKernelProcessSettings(t *testing.T) {
 	}
 }
 
+// mayLowerOOMScore says whether this process has CAP_SYS_RESOURCE.
+func mayLowerOOMScore(t *testing.T) bool {
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}, &data[0]); err != nil {
+		t.Fatal(err)
+	}
+	return data[0].Effective&(1<<unix.CAP_SYS_RESOURCE) != 0
+}
+
 func TestKernelExecAffinity(t *testing.T) {
+	last := strconv.Itoa(min(runtime.NumCPU(), 2) - 1)
 	b := newBundle(t)
-	b.spec.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0", Final: "1"}
+	b.spec.Process.ExecCPUAffinity = &specs.CPUAffinity{Initial: "0", Final: last}
 	b.create("sleep", "100")
 	b.must("start", b.id)
-	b.contains(b.must("exec", b.id, "grep", "Cpus_allowed_list", "/proc/self/status"), "\t1\n")
+	b.contains(b.must("exec", b.id, "grep", "Cpus_allowed_list", "/proc/self/status"), "\t"+last+"\n")
 }
 
 // The listener of a filter gets its descriptor and the container's state over a socket, and answers for the system call.
