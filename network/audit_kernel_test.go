@@ -91,7 +91,7 @@ func TestAuditRepairs(t *testing.T) {
 		}
 		select {
 		case <-found:
-		case <-time.After(2 * time.Second):
+		case <-time.After(patience):
 			t.Errorf("%s: not reported", c.what)
 		}
 	}
@@ -105,7 +105,7 @@ func TestAuditRepairs(t *testing.T) {
 		if !strings.Contains(f.How, "nft") {
 			t.Error(f)
 		}
-	case <-time.After(2 * time.Second):
+	case <-time.After(patience):
 		t.Error("a replaced rule was not noticed")
 	}
 	expect(t, "all works", call(t, w.outside, "tcp", "198.51.100.1:8080"), "open 198.51.100.2")

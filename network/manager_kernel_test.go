@@ -182,7 +182,7 @@ func TestFlushIsRepaired(t *testing.T) {
 			if !strings.Contains(f.How, "nft (pid ") {
 				t.Error(f)
 			}
-		case <-time.After(time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%v was not noticed", what)
 		}
 		expect(t, "after "+strings.Join(what, " "), call(t, w.outside, "tcp", "198.51.100.1:8080"), "web 198.51.100.2")
@@ -201,7 +201,7 @@ func TestLinksAreRepaired(t *testing.T) {
 		}
 		select {
 		case <-found:
-		case <-time.After(2 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("%v was not noticed", what)
 		}
 		expect(t, "after "+strings.Join(what, " "), call(t, w.outside, "tcp", "198.51.100.1:8080"), "web 198.51.100.2")

@@ -301,10 +301,10 @@ func TestNameServerIsRepaired(t *testing.T) {
 			if !strings.Contains(f.What, `name server of container "web"`) {
 				t.Error(f)
 			}
-		case <-time.After(5 * time.Second):
+		case <-time.After(patience):
 			t.Fatal("not noticed")
 		}
-		for until := time.Now().Add(5 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		for until := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
 			w.m.mu.Lock()
 			serves := w.m.conts[b.id].dns != nil
 			w.m.mu.Unlock()
@@ -329,7 +329,7 @@ func TestMacvlanIsRepaired(t *testing.T) {
 		t.Errorf("interface %q", got)
 	}
 	must(t, w.m.k.RemoveLink(w.m.nets[w.m.names["m"]].direct().Parent))
-	for until := time.Now().Add(2 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for until := time.Now().Add(auditDelay); ; time.Sleep(20 * time.Millisecond) {
 		there, err := w.m.k.HasInside(b.ns, "eth0")
 		must(t, err)
 		if there {

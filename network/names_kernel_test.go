@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/miekg/dns"
 
@@ -35,7 +34,7 @@ func query(t *testing.T, ns *os.File, network, name string, typ uint16) (r *dns.
 	t.Helper()
 	q := new(dns.Msg)
 	q.SetQuestion(dns.Fqdn(name), typ)
-	c := dns.Client{Net: network, Timeout: 500 * time.Millisecond}
+	c := dns.Client{Net: network, Timeout: patience}
 	kernel.In(ns, func() (err error) {
 		r, _, err = c.Exchange(q, "127.0.0.11:53")
 		return err

@@ -252,7 +252,7 @@ func TestRouteClashIsTold(t *testing.T) {
 		if !strings.Contains(f.What, "bridge") || !strings.Contains(f.How, dst) {
 			t.Errorf("%+v", f)
 		}
-	case <-time.After(3 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("nothing is told")
 	}
 	w.m.checkRoutes()

@@ -35,6 +35,9 @@ var (
 	outsideAddr = netip.MustParseAddr("198.51.100.2")
 )
 
+// patience is for what comes by itself, on a machine that is busy with much else.
+const patience = 20 * time.Second
+
 func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
@@ -213,7 +216,7 @@ func clientIP(a net.Addr) string {
 // a busy machine; that the first packet is not lost has a test of its own.
 func call(t *testing.T, ns *os.File, network, addr string) string {
 	t.Helper()
-	return callFor(t, ns, network, addr, 4*time.Second)
+	return callFor(t, ns, network, addr, patience)
 }
 
 // silent is call where no answer is expected.

@@ -28,12 +28,12 @@ var (
 	armed atomic.Bool
 	mu    sync.Mutex
 	table map[string]*action
-	tell  string // file that gets the name of each point that acts
+	tell  string // file that gets a line for each point that acts
 )
 
 // Arm takes the points from text: "name=[skip*]verb[(arg)]", joined by ';'. Verbs: error(message), enospc, kill,
 // delay(duration), off. An empty text disarms all. The item "tell=FILE" makes every point that acts add a line with its
-// name to the file, so that a test knows which points were reached, in whatever process.
+// name and the process's ID to the file, so that a test knows which points were reached, and by whom.
 func Arm(text string) error {
 	next, file := map[string]*action{}, ""
 	for item := range strings.SplitSeq(text, ";") {
@@ -109,12 +109,12 @@ func Hit(name string) error {
 	return nil
 }
 
-// note adds a name to a file in one write, so that lines of several processes do not mix.
+// note adds a line to a file in one write, so that lines of several processes do not mix.
 func note(file, name string) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	f.WriteString(name + "\n")
+	fmt.Fprintf(f, "%s %d\n", name, os.Getpid())
 }

@@ -2,6 +2,7 @@ package failpoint
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -38,7 +39,8 @@ func TestTell(t *testing.T) {
 	Hit("other")
 	Hit("b")
 	Hit("a")
-	if got, _ := os.ReadFile(file); string(got) != "b\na\n" {
-		t.Fatalf("told %q", got)
+	want := fmt.Sprintf("b %d\na %[1]d\n", os.Getpid())
+	if got, _ := os.ReadFile(file); string(got) != want {
+		t.Fatalf("told %q, want %q", got, want)
 	}
 }

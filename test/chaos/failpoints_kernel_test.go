@@ -142,12 +142,16 @@ func (o *ordeal) upload() {
 	}
 }
 
-// dead says whether the daemon has ended, giving a kill on its way a moment to be seen.
-func (o *ordeal) dead(patience time.Duration) bool {
+// dead says whether the daemon has ended. A kill that it has told of may still be on its way.
+func (o *ordeal) dead(verb string) bool {
+	if verb == "kill" && strings.Contains(o.reached(), fmt.Sprintf(" %d\n", o.w.DaemonPid())) {
+		o.w.AwaitDaemonEnd()
+		return true
+	}
 	select {
 	case <-o.w.Ended():
 		return true
-	case <-time.After(patience):
+	default:
 		return false
 	}
 }
@@ -172,14 +176,10 @@ func (o *ordeal) try(point, verb string) {
 		at = s.name
 		s.do(o)
 	}
-	patience := time.Millisecond
-	if strings.HasSuffix(verb, "kill") && !strings.HasPrefix(point, "supervise/") && !strings.HasPrefix(point, "cgroup/") {
-		patience = time.Second
-	}
 	if o.reached() == "" && notByDaemon[point] == "" {
 		o.t.Errorf("no operation reaches the fail point %s: add one to the steps", point)
 	}
-	if !o.dead(patience) && started {
+	if !o.dead(verb) && started {
 		o.audit(point+"="+verb+" in "+at+", the daemon still alive", true)
 		o.w.StopDaemon()
 	}
@@ -225,16 +225,9 @@ func (o *ordeal) audit(when string, armed bool) {
 	for _, id := range strings.Fields(o.run("images", "-q", "made").Out) {
 		o.run("rmi", "-f", id)
 	}
-	for i := 0; ; i++ {
-		now := o.w.Count()
-		if now == o.base {
-			break
-		}
-		if i == 100 {
-			o.t.Errorf("%s: left over: %+v, before %+v", when, now, o.base)
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
+	now := o.w.Count()
+	if !world.Await(func() bool { now = o.w.Count(); return now == o.base }) {
+		o.t.Errorf("%s: left over: %+v, before %+v", when, now, o.base)
 	}
 	for _, half := range o.halfMade() {
 		o.t.Errorf("%s: half-made: %s", when, half)

@@ -240,14 +240,11 @@ func TestBuildDaemonKilled(t *testing.T) {
 // same waits until the world has no more than before.
 func same(t *testing.T, w *world.World, before world.Counts) {
 	t.Helper()
-	for i := 0; ; i++ {
-		now := w.Count()
-		if now.Mounts <= before.Mounts && now.Links <= before.Links && now.Cgroups <= before.Cgroups && now.Processes <= before.Processes {
-			return
-		}
-		if i == 250 {
-			t.Fatalf("left over: %+v, before %+v", now, before)
-		}
-		time.Sleep(20 * time.Millisecond)
+	var now world.Counts
+	if !world.Await(func() bool {
+		now = w.Count()
+		return now.Mounts <= before.Mounts && now.Links <= before.Links && now.Cgroups <= before.Cgroups && now.Processes <= before.Processes
+	}) {
+		t.Fatalf("left over: %+v, before %+v", now, before)
 	}
 }

@@ -4,10 +4,10 @@ package e2e
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -92,13 +92,7 @@ func TestEmulatedPlatform(t *testing.T) {
 	wantIn(t, "nobody asked for that platform", r.Err, "image's platform (linux/arm64", "no specific platform was requested")
 	w.Must(w.Docker("run", "-d", "--name", "box", "--init", "--user", "1000", "--memory", "256m", arm, "arm/toolbox", "sleep", "1000"))
 	want(t, "exec", w.Must(w.Docker("exec", "box", "sh", "-c", "uname -m; id -u")), "aarch64\n1000")
-	if resp, err := w.WebClient().Get("http://127.0.0.1:8080/"); err != nil {
-		t.Error(err)
-	} else {
-		body, _ := io.ReadAll(resp.Body)
-		resp.Body.Close()
-		wantIn(t, "over the network", string(body), "Hostname")
-	}
+	eventually(t, "an answer over the network", func() bool { return strings.Contains(readPage(w, "http://127.0.0.1:8080/"), "Hostname") })
 	wantIn(t, "doctor", w.Shoal("doctor").Out, "emulation: ", "aarch64")
 	w.Must(w.Docker("rm", "-f", "web", "box"))
 

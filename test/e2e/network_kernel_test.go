@@ -84,9 +84,9 @@ func newNetWorld(t *testing.T, flags ...string) *netWorld {
 	return w
 }
 
-// get asks a web server from the machine outside, or from the host.
+// get asks a web server from the machine outside, or from the host, and waits long: there is an answer.
 func (w *netWorld) get(fromHost bool, addr, path string) (string, error) {
-	return w.getFor(fromHost, addr, path, 2*time.Second)
+	return w.getFor(fromHost, addr, path, 20*time.Second)
 }
 
 func (w *netWorld) getFor(fromHost bool, addr, path string, limit time.Duration) (string, error) {
@@ -114,14 +114,12 @@ func (w *netWorld) getFor(fromHost bool, addr, path string, limit time.Duration)
 
 func (w *netWorld) reaches(t *testing.T, what string, fromHost bool, addr string, parts ...string) {
 	t.Helper()
-	got, err := w.get(fromHost, addr, "/")
-	for range 100 { // the server may still be starting
-		if err == nil || !strings.Contains(err.Error(), "refused") && !strings.Contains(err.Error(), "EOF") && !strings.Contains(err.Error(), "reset") {
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
+	var got string
+	var err error
+	world.Await(func() bool { // the server may still be starting
 		got, err = w.get(fromHost, addr, "/")
-	}
+		return err == nil || !strings.Contains(err.Error(), "refused") && !strings.Contains(err.Error(), "EOF") && !strings.Contains(err.Error(), "reset")
+	})
 	if err != nil {
 		t.Errorf("%s: %v", what, err)
 		return
@@ -131,7 +129,7 @@ func (w *netWorld) reaches(t *testing.T, what string, fromHost bool, addr string
 
 func (w *netWorld) silent(t *testing.T, what string, fromHost bool, addr string) {
 	t.Helper()
-	if got, err := w.get(fromHost, addr, "/"); err == nil {
+	if got, err := w.getFor(fromHost, addr, "/", 2*time.Second); err == nil {
 		t.Errorf("%s: answered %q", what, got)
 	}
 }
@@ -324,14 +322,15 @@ func TestPublishedUDP(t *testing.T) {
 			}
 		}()
 		got := ""
-		for until := time.Now().Add(8 * time.Second); got != name+"\n" && time.Now().Before(until); {
+		world.Await(func() bool {
 			c.Write([]byte("x\n"))
 			c.SetReadDeadline(time.Now().Add(200 * time.Millisecond))
 			buf := make([]byte, 100)
 			if n, err := c.Read(buf); err == nil {
 				got = string(buf[:n])
 			}
-		}
+			return got == name+"\n"
+		})
 		want(t, "answer", got, name+"\n")
 		server.Close()
 		w.docker("rm", "-f", name)

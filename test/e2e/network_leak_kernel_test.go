@@ -83,12 +83,7 @@ func TestNetworkLeaks(t *testing.T) {
 	}
 	w.removeAll(t, "small")
 	var left []string
-	for until := time.Now().Add(10 * time.Second); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
-		if left = without(w.traces(t), before); len(left) == 0 {
-			break
-		}
-	}
-	if len(left) > 0 {
+	if !world.Await(func() bool { left = without(w.traces(t), before); return len(left) == 0 }) {
 		t.Errorf("left over:\n%s", strings.Join(left, "\n"))
 	}
 	if now := world.UsageOf(w.DaemonPid()).Fds; now > fds+8 {

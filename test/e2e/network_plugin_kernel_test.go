@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/shoalhq/shoal/test/netplugin"
+	"github.com/shoalhq/shoal/test/world"
 )
 
 // A network and IPAM plug-in of Docker's protocol: what it makes works, what it refuses is told, and whether it hangs,
@@ -230,12 +231,9 @@ func TestIPAMReplay(t *testing.T) {
 func waitFor(t *testing.T, what string, trouble func() string) {
 	t.Helper()
 	said := ""
-	for until := time.Now().Add(15 * time.Second); time.Now().Before(until); time.Sleep(20 * time.Millisecond) {
-		if said = trouble(); said == "" {
-			return
-		}
+	if !world.Await(func() bool { said = trouble(); return said == "" }) {
+		t.Errorf("%s: %s", what, said)
 	}
-	t.Errorf("%s: %s", what, said)
 }
 
 const cniBin = "/usr/lib/cni"

@@ -14,7 +14,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -23,6 +22,7 @@ import (
 	"github.com/shoalhq/shoal/image/store"
 	"github.com/shoalhq/shoal/image/transfer"
 	"github.com/shoalhq/shoal/model"
+	"github.com/shoalhq/shoal/test/world"
 )
 
 // debian starts Debian's docker-registry on loopback and gives its address.
@@ -58,11 +58,7 @@ func debian(t *testing.T, extra string) string {
 
 func until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within ten seconds: %s", what)
-		}
-	}
+	world.Eventually(t, what, ok)
 }
 
 func freePort(t *testing.T) string {

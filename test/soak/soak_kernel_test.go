@@ -109,15 +109,13 @@ const threadSlack = 64
 func settled(t *testing.T, what string, before world.Census, now func() world.Census) {
 	t.Helper()
 	var c world.Census
-	for range 100 {
+	if world.Await(func() bool {
 		c = now()
-		ok := c.Counts == before.Counts && c.Files <= before.Files+2 && c.Daemon.Fds <= before.Daemon.Fds+3 &&
+		return c.Counts == before.Counts && c.Files <= before.Files+2 && c.Daemon.Fds <= before.Daemon.Fds+3 && c.Goroutines >= 0 &&
 			c.Goroutines <= before.Goroutines+3 && c.Daemon.Threads <= before.Daemon.Threads+threadSlack && c.Daemon.RSS <= before.Daemon.RSS+16<<10
-		if ok {
-			t.Logf("%s: %+v", what, c)
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
+	}) {
+		t.Logf("%s: %+v", what, c)
+		return
 	}
 	t.Errorf("%s: something grew or was left:\nnow    %+v\nbefore %+v", what, c, before)
 	if c.Goroutines > before.Goroutines+3 {
@@ -234,23 +232,16 @@ func TestExecStorm(t *testing.T) {
 	storm(*execsFlag)
 	t.Logf("%d execs in %v", *execsFlag, time.Since(began).Round(time.Millisecond))
 	settled(t, "exec storm", before, w.Census)
-	for i := 0; ; i++ {
-		now := world.UsageOf(pid)
-		if now.Fds <= sup.Fds && now.Threads <= sup.Threads+4 && now.RSS <= sup.RSS+1<<10 {
-			t.Logf("supervisor: %+v, before %+v", now, sup)
-			break
-		}
-		if i == 100 {
-			t.Errorf("the supervisor holds %+v, before %+v", now, sup)
-			break
-		}
-		time.Sleep(20 * time.Millisecond)
+	var now world.Usage
+	if !world.Await(func() bool {
+		now = world.UsageOf(pid)
+		return now.Fds <= sup.Fds && now.Threads <= sup.Threads+4 && now.RSS <= sup.RSS+1<<10
+	}) {
+		t.Errorf("the supervisor holds %+v, before %+v", now, sup)
 	}
-	for i := 0; own(pid) > 1536; i++ { // it settles when nobody talks with it
-		if i == 200 {
-			t.Fatalf("the supervisor at rest after the storm has %d KiB of its own, want at most 1536", own(pid))
-		}
-		time.Sleep(50 * time.Millisecond)
+	t.Logf("supervisor: %+v, before %+v", now, sup)
+	if !world.Await(func() bool { return own(pid) <= 1536 }) { // it settles when nobody talks with it
+		t.Fatalf("the supervisor at rest after the storm has %d KiB of its own, want at most 1536", own(pid))
 	}
 	t.Logf("supervisor at rest: %d KiB of its own", own(pid))
 	exec(t, w, "one")
@@ -304,11 +295,8 @@ func TestStreamsGo(t *testing.T) {
 		open(100)
 	}
 	settled(t, "streams", before, w.Census)
-	for i := 0; world.UsageOf(pid).Fds > sup.Fds; i++ {
-		if i == 100 {
-			t.Fatalf("the supervisor holds %+v, before %+v", world.UsageOf(pid), sup)
-		}
-		time.Sleep(20 * time.Millisecond)
+	if !world.Await(func() bool { return world.UsageOf(pid).Fds <= sup.Fds }) {
+		t.Fatalf("the supervisor holds %+v, before %+v", world.UsageOf(pid), sup)
 	}
 }
 

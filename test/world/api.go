@@ -102,23 +102,36 @@ func UsageOf(pid int) (u Usage) {
 	return u
 }
 
+// Worked is the processor time that a process has used. A limit to it holds on a busy machine, too.
+func Worked(pid int) time.Duration {
+	stat, _ := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
+}
+
 var goroutineLine = regexp.MustCompile(`(?m)^goroutine \d+ `)
 
 // Goroutines counts the daemon's goroutines from the stacks that it writes on SIGUSR1.
 func (w *World) Goroutines() (n int, stacks string) {
 	from := len(w.DaemonLog())
 	w.daemon.Process.Signal(syscall.SIGUSR1)
-	for range 400 {
+	n = -1
+	Await(func() bool {
 		text := w.DaemonLog()[from:]
-		if i := strings.Index(text, "stacks of all goroutines"); i >= 0 {
-			text = strings.NewReplacer(`\n`, "\n").Replace(text[i:])
-			if again := len(w.DaemonLog()); again-from > 0 && goroutineLine.MatchString(text) {
-				return len(goroutineLine.FindAllString(text, -1)), text
-			}
+		i := strings.Index(text, "stacks of all goroutines")
+		if i < 0 || !strings.HasSuffix(text, "\n") {
+			return false
 		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	return -1, ""
+		stacks = strings.NewReplacer(`\n`, "\n").Replace(text[i:])
+		n = len(goroutineLine.FindAllString(stacks, -1))
+		return true
+	})
+	return n, stacks
 }
 
 // Supervisors gives the supervisor's process of every container that has one.
