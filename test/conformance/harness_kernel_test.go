@@ -133,11 +133,11 @@ func (d *dockerd) wait(what string, done func() bool) {
 	d.t.Helper()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	for end := time.After(20 * time.Second); !done(); {
+	for end := time.After(time.Minute); !done(); {
 		select {
 		case <-tick.C:
 		case <-end:
-			d.t.Fatalf("%s: not within 20 seconds", what)
+			d.t.Fatalf("%s: not within a minute", what)
 		}
 	}
 }

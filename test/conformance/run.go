@@ -14,8 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// limit is for one program: the slowest waits twice for ten seconds.
-const limit = 90 * time.Second
+// limit is for one program: the slowest waits twice for ten seconds, and starts many containers.
+const limit = 4 * time.Minute
 
 // luck is how often the program poststart is run again until it passes: it wants the first line that a container's program
 // writes to come before that of a hook, but both run at the same time, and on a busy machine the later one may be faster. That
