@@ -204,7 +204,7 @@ func TestKernelTerminal(t *testing.T) {
 	}
 	task := startKernel(t, w, r)
 	buf := make([]byte, 100)
-	n, err := conn.Read(buf)
+	n, err := io.ReadAtLeast(conn, buf, len("11 22\r\n"))
 	if err != nil || string(buf[:n]) != "11 22\r\n" {
 		t.Fatalf("%q %v", buf[:n], err)
 	}

@@ -91,7 +91,7 @@ func TestLimitOnBtrfs(t *testing.T) {
 	}
 	run("truncate", "-s", "120M", disk)
 	run(mkfs, "-q", disk)
-	run("mount", "-o", "loop", disk, at)
+	run("mount", "-t", "btrfs", "-o", "loop", disk, at)
 	defer unix.Unmount(at, 0)
 	mk := func(name string) string {
 		dir := filepath.Join(at, name)

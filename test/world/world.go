@@ -135,7 +135,7 @@ func (w *World) TryStartDaemon(env ...string) error {
 	w.daemon, w.ended = cmd, make(chan struct{})
 	go func(ended chan struct{}) { cmd.Wait(); close(ended) }(w.ended)
 	client := w.Client()
-	for until := time.Now().Add(20 * time.Second); ; {
+	for until := time.Now().Add(time.Minute); ; { // an emulated machine beside others needs 20 s
 		resp, err := client.Get("http://shoal/_ping")
 		if err == nil {
 			resp.Body.Close()
