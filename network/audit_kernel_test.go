@@ -178,7 +178,7 @@ func TestInsideIsRepaired(t *testing.T) {
 		t.Log(harm, time.Since(start))
 		after := addrs() + in(box, "route") + in(box, "-6 route show default")
 		for _, word := range strings.Fields(before) {
-			if !strings.Contains(after, word) {
+			if word != "tentative" && !strings.Contains(after, word) { // the link's own address is for a second
 				t.Errorf("%s: %q is missing in\n%s", harm, word, after)
 			}
 		}

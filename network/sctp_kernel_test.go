@@ -57,8 +57,13 @@ func TestPublishedSCTP(t *testing.T) {
 	}
 	_, err = server.WriteTo(sctpPacket(7001, 5555, 77, 2, 88), from)
 	must(t, err)
-	n, from, err = client.ReadFrom(buf)
-	must(t, err)
+	for {
+		n, from, err = client.ReadFrom(buf)
+		must(t, err)
+		if n <= 12 || buf[12] != 6 { // ABORT: where the module sctp is loaded, the kernel answers what it has no socket for
+			break
+		}
+	}
 	if port := binary.BigEndian.Uint16(buf); from.String() != hostAddr.String() || n != 32 || port != 7000 || buf[12] != 2 {
 		t.Fatalf("answer: %d bytes of %s, port %d", n, from, port)
 	}
