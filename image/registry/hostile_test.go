@@ -114,6 +114,7 @@ func (f *fake) isLayer(r *http.Request) bool {
 // rig is a client that waits by a clock which is always in a hurry.
 type rig struct {
 	t      *testing.T
+	set    registry.Settings
 	store  *store.Store
 	client *registry.Client
 	lines  []string
@@ -121,9 +122,9 @@ type rig struct {
 }
 
 func newRig(t *testing.T, set registry.Settings) *rig {
-	r := &rig{t: t, store: store.New(store.Config{Root: filepath.Join(t.TempDir(), "images"), Driver: store.DriverNative})}
+	r := &rig{t: t, set: set, store: store.New(store.Config{Root: filepath.Join(t.TempDir(), "images"), Driver: store.DriverNative})}
 	t.Cleanup(func() { r.store.Close() })
-	r.client = registry.New(registry.Config{Store: r.store, Settings: func() registry.Settings { return set }, Clock: hurry{set.Stall}})
+	r.client = registry.New(registry.Config{Store: r.store, Settings: func() registry.Settings { return r.set }, Clock: hurry{set.Stall}})
 	return r
 }
 
@@ -265,7 +266,7 @@ func TestStall(t *testing.T) {
 		return true
 	}
 	defer close(release)
-	r := newRig(t, registry.Settings{Stall: 50 * time.Millisecond, Attempts: 2})
+	r := newRig(t, registry.Settings{Stall: 500 * time.Millisecond, Attempts: 2})
 	r.refused(r.pull(addr+"/app:1", nil), errs.Unavailable, "stopped sending")
 	if !strings.Contains(r.text(), "Retrying in") {
 		t.Error(r.text())

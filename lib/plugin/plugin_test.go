@@ -66,11 +66,15 @@ func handler(implements string) http.Handler {
 func TestCalls(t *testing.T) {
 	dir := t.TempDir()
 	serve(t, filepath.Join(dir, "one.sock"), handler("D"))
-	p := New(Config{Dirs: []string{dir}, Call: 300 * time.Millisecond})
-	pl, err := p.Get(t.Context(), "one", "D")
-	if err != nil {
-		t.Fatal(err)
+	get := func(c Config) *Plugin {
+		c.Dirs = []string{dir}
+		pl, err := New(c).Get(t.Context(), "one", "D")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pl
 	}
+	pl, hasty := get(Config{}), get(Config{Call: 300 * time.Millisecond}) // for what does not come at all
 	var out struct{ A string }
 	if err := pl.Call(t.Context(), "D.Echo", map[string]string{"A": "b"}, &out); err != nil || out.A != "b" {
 		t.Fatal(out, err)
@@ -94,7 +98,11 @@ func TestCalls(t *testing.T) {
 		{"D.Die", t.Context(), errs.Unavailable, "D.Die: "},
 		{"D.Long", t.Context(), errs.Unavailable, "D.Long"},
 	} {
-		err := pl.Call(c.ctx, c.method, struct{}{}, &out)
+		who := pl
+		if c.method == "D.Hang" {
+			who = hasty
+		}
+		err := who.Call(c.ctx, c.method, struct{}{}, &out)
 		if !errs.Is(err, c.kind) || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v (%v), want %q (%v)", c.method, err, errs.KindOf(err), c.want, c.kind)
 		}
@@ -136,7 +144,7 @@ func TestGet(t *testing.T) {
 	must(err)
 	defer mute.Close()
 
-	p := New(Config{Dirs: []string{dir}, Activate: 200 * time.Millisecond})
+	p, hasty := New(Config{Dirs: []string{dir}}), New(Config{Dirs: []string{dir}, Activate: 200 * time.Millisecond})
 	if got := strings.Join(p.Names(), " "); got != "bad dead deep mute odd spec tls" {
 		t.Errorf("names: %s", got)
 	}
@@ -157,7 +165,11 @@ func TestGet(t *testing.T) {
 		{"bad", "D", errs.Damaged, "bad.json: not JSON"},
 		{"odd", "D", errs.Invalid, `address "ftp://x"`},
 	} {
-		_, err := p.Get(t.Context(), c.name, c.kind)
+		who := p
+		if c.name == "mute" {
+			who = hasty
+		}
+		_, err := who.Get(t.Context(), c.name, c.kind)
 		if c.want == "" {
 			if err != nil {
 				t.Errorf("%s: %v", c.name, err)
