@@ -215,7 +215,13 @@ func diskRules(f Facts) []Finding {
 	var out []Finding
 	s := f.Storage
 	const gib = 1 << 30
-	free := fmt.Sprintf("%.1f of %.1f GiB are free at %s", float64(s.Free)/gib, float64(s.Total)/gib, s.DataRoot)
+	size := func(n uint64) string {
+		if n < gib {
+			return fmt.Sprintf("%.0f MiB", float64(n)/(1<<20))
+		}
+		return fmt.Sprintf("%.1f GiB", float64(n)/gib)
+	}
+	free := fmt.Sprintf("%s of %s are free at %s", size(s.Free), size(s.Total), s.DataRoot)
 	tidy := "remove what is not used: shoal system prune; see shoal system df"
 	switch {
 	case s.Total == 0:

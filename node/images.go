@@ -2,14 +2,17 @@ package node
 
 import (
 	"context"
+	"path/filepath"
 
 	"github.com/containerd/containerd/v2/core/content"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
+	"github.com/shoalhq/shoal/build"
 	"github.com/shoalhq/shoal/engine"
 	"github.com/shoalhq/shoal/image"
 	"github.com/shoalhq/shoal/image/builtin"
 	"github.com/shoalhq/shoal/image/registry"
+	"github.com/shoalhq/shoal/lib/spare"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -17,10 +20,18 @@ import (
 type apiImages struct {
 	*image.Images
 	engine *engine.Engine
+	spare  spare.Space
 }
 
 func (a apiImages) Remove(ctx context.Context, ref string, o model.ImageRemoveOptions) ([]model.ImageDeletion, error) {
-	untagged, deleted, err := a.engine.RemoveImage(ctx, ref, o.Force, o.NoPrune)
+	if _, err := a.Images.Store.Resolve(ctx, ref, ""); err != nil {
+		return nil, err // a built-in image that nobody has used yet need not be unpacked to be removed
+	}
+	var untagged, deleted []string
+	err := a.spare.Retry(func() (err error) {
+		untagged, deleted, err = a.engine.RemoveImage(ctx, ref, o.Force, o.NoPrune)
+		return err
+	})
 	var gone []model.ImageDeletion
 	for _, u := range untagged {
 		gone = append(gone, model.ImageDeletion{Untagged: u})
@@ -29,6 +40,35 @@ func (a apiImages) Remove(ctx context.Context, ref string, o model.ImageRemoveOp
 		gone = append(gone, model.ImageDeletion{Deleted: d})
 	}
 	return gone, err
+}
+
+func (a apiImages) Prune(ctx context.Context, f model.Filters) (all model.ImagePruneReport, err error) {
+	err = a.spare.Retry(func() error {
+		r, err := a.Images.Prune(ctx, f)
+		all.Deleted, all.Reclaimed = append(all.Deleted, r.Deleted...), all.Reclaimed+r.Reclaimed
+		return err
+	})
+	return all, err
+}
+
+// apiBuilds shows the builder as the API wants it.
+type apiBuilds struct {
+	*build.Builder
+	spare spare.Space
+}
+
+func (b apiBuilds) Prune(ctx context.Context, o model.BuildPruneOptions) (all model.BuildPruneReport, err error) {
+	err = b.spare.Retry(func() error {
+		r, err := b.Builder.Prune(ctx, o)
+		all.Deleted, all.Reclaimed = append(all.Deleted, r.Deleted...), all.Reclaimed+r.Reclaimed
+		return err
+	})
+	return all, err
+}
+
+// spare is the reserve of the data root, for what frees space on a full disk.
+func (n *Node) spare() spare.Space {
+	return spare.New(filepath.Join(n.cfg.Load().Daemon.DataRoot, "reserve"))
 }
 
 // restoreContent fetches again what was damaged on disk.

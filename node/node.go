@@ -211,7 +211,7 @@ func (n *Node) backends() server.Backends {
 	runtimePath, _ := findRuntime() // found before
 	return server.Backends{
 		Containers: n.engine, Life: n.engine, Streams: n.engine, Files: n.engine, Execs: n.engine,
-		Making:   server.Making{Images: apiImages{n.images, n.engine}, Transfer: n.images, Registry: n.registryClient(), Builds: n.front.builder},
+		Making:   server.Making{Images: apiImages{n.images, n.engine, n.spare()}, Transfer: n.images, Registry: n.registryClient(), Builds: apiBuilds{n.front.builder, n.spare()}},
 		Networks: apiNetworks{n.networks, n.engine, n.bus}, Volumes: apiVolumes{n.volumes, n.engine, n.images},
 		System: &about{cfg: func() config.Config { return *n.cfg.Load() }, id: daemonID(n.cfg.Load().Daemon.DataRoot),
 			hostname: hostname, runtime: runtimePath, driver: n.storageDriver, images: n.imageCount, warnings: n.warnings, host: readHostFacts(), logs: logopts.Drivers, drivers: n.volumes.Drivers},

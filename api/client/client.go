@@ -129,6 +129,9 @@ func (c *Client) Explain(err error) error {
 	if strings.Contains(err.Error(), wantsTLS) {
 		return errs.New(errs.Unavailable, "the engine at %s (chosen by %s) wants TLS: use --tlsverify with --tlscacert, --tlscert and --tlskey, or DOCKER_TLS_VERIFY=1 with DOCKER_CERT_PATH", ep.Host, ep.Source)
 	}
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
+		return errs.New(errs.Unavailable, "the engine at %s ended the connection in the middle of the request: %w; its log may say why; containers are not touched by that", ep.Host, err)
+	}
 	path, unix := strings.CutPrefix(ep.Host, "unix://")
 	switch {
 	case unix && (errors.Is(err, syscall.EACCES) || strings.Contains(err.Error(), "permission denied")):

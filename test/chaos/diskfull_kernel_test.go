@@ -85,6 +85,7 @@ func TestDiskFull(t *testing.T) {
 	w.Must(w.Shoal("rmi", "saved:1"))
 	big := filepath.Join(w.Dir, "big")
 	os.WriteFile(big, make([]byte, 1<<20), 0o600)
+	os.Mkdir(big+".d", 0o700)
 	os.WriteFile(big+".tar", tarOf("x", 1<<20), 0o600)
 	before := w.Must(w.Shoal("ps", "-a", "--format", "{{.Names}}"))
 	images := w.Must(w.Shoal("images", "-q"))
@@ -130,9 +131,19 @@ func TestDiskFull(t *testing.T) {
 		w.Must(w.Shoal("start", "made"))
 	}
 	w.Must(w.Shoal("rm", "-f", "runs"))
-	// Removal works on a full disk: it is how space is made.
+	// Removal works on a full disk: it is how space is made. Records of images and of the build cache are databases, which write
+	// to forget: for that there is a reserve.
+	os.WriteFile(filepath.Join(w.Dir, "Dockerfile"), []byte("FROM toolbox\nRUN echo built > /built\n"), 0o600)
+	w.Must(w.Shoal("build", "-q", "-f", filepath.Join(w.Dir, "Dockerfile"), "-t", "built:1", big+".d"))
+	w.Must(w.Shoal("tag", "toolbox", "toolbox:2"))
+	fill()
+	wantIn(t, "rmi on a full disk", w.Must(w.Shoal("rmi", "toolbox:2")), "toolbox:2")
+	fill()
+	w.Must(w.Shoal("image", "prune", "-af"))
+	w.Must(w.Shoal("builder", "prune", "-af"))
 	fill()
 	w.Must(w.Shoal("rm", "-f", "ends", "made"))
+	w.Must(w.Shoal("system", "prune", "-af"))
 	free()
 }
 
