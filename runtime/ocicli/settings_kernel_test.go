@@ -110,13 +110,10 @@ func TestKernelJoinMountNamespace(t *testing.T) {
 func TestKernelRecursiveOptions(t *testing.T) {
 	b := newBundle(t)
 	src := filepath.Join(b.dir, "src")
-	for _, dir := range []string{src + "/sub", b.dir + "/below"} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
+	if err := os.MkdirAll(src+"/sub", 0o755); err != nil {
+		t.Fatal(err)
 	}
-	// Of the same file system: tmpfs can be mapped since Linux 6.3 only.
-	if err := unix.Mount(b.dir+"/below", src+"/sub", "", unix.MS_BIND, ""); err != nil {
+	if err := unix.Mount("x", src+"/sub", "tmpfs", 0, "size=64k"); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(src+"/sub", unix.MNT_DETACH) })
@@ -154,10 +151,13 @@ func TestKernelRecursiveOptions(t *testing.T) {
 func TestKernelMappedMounts(t *testing.T) {
 	b := newBundle(t)
 	src := filepath.Join(b.dir, "data")
-	if err := os.MkdirAll(src+"/sub", 0o755); err != nil {
-		t.Fatal(err)
+	for _, dir := range []string{src + "/sub", b.dir + "/below"} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := unix.Mount("x", src+"/sub", "tmpfs", 0, "size=64k"); err != nil {
+	// Of the same file system: tmpfs can be mapped since Linux 6.3 only.
+	if err := unix.Mount(b.dir+"/below", src+"/sub", "", unix.MS_BIND, ""); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { unix.Unmount(src+"/sub", unix.MNT_DETACH) })
