@@ -38,6 +38,10 @@ func (e *Engine) resolveMounts(c *model.Container) error {
 		if err != nil {
 			return err
 		}
+		if st.BindsTopRO && mp.Type == "bind" && !mp.RW {
+			mp.Spec = &model.Mount{Type: "bind", Source: mp.Source, Target: mp.Destination, ReadOnly: true,
+				Bind: &model.BindOptions{CreateMountpoint: true, ReadOnlyNonRecursive: true}}
+		}
 		if err := r.add(mp, inherited); err != nil {
 			return err
 		}

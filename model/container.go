@@ -125,6 +125,7 @@ type LifeOptions struct {
 // StorageSpec is what is mounted.
 type StorageSpec struct {
 	Binds          []string            // "src:dst[:options]" as written
+	BindsTopRO     bool                // "ro" in Binds means the top mount alone, as it did for clients before API 1.44
 	Mounts         []Mount             // the structured form
 	Tmpfs          map[string]string   // destination → mount options
 	Volumes        map[string]struct{} // anonymous volumes
@@ -190,7 +191,7 @@ type MountPoint struct {
 	Mode        string // options as written
 	RW          bool
 	Propagation string
-	Spec        *Mount // the structured request behind it, with what MountPoint does not say; nil for -v
+	Spec        *Mount // the structured request behind it, with what MountPoint does not say; nil for most of -v
 }
 
 // Subpath is the part of a volume or an image that is mounted; "" is the whole.

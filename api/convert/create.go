@@ -38,6 +38,7 @@ func FromCreate(b *CreateBody, name, platform string, v types.Version) (model.Cr
 		return model.CreateRequest{}, nil, err
 	}
 	migrateSysctls(&req.Spec, v)
+	req.Spec.Storage.BindsTopRO = v < 44 && len(hc.Binds) > 0
 	warnings = append(warnings, ignored(cfg, hc, v)...)
 	return req, warnings, nil
 }

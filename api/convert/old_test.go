@@ -43,6 +43,8 @@ func TestOldCreates(t *testing.T) {
 		{`{"Image":"i","HostConfig":{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","ReadOnly":true}]}}`, 43, "", func(r model.CreateRequest, _ []string) bool {
 			return r.Spec.Storage.Mounts[0].Bind.ReadOnlyNonRecursive
 		}},
+		{`{"Image":"i","HostConfig":{"Binds":["/a:/b:ro"]}}`, 43, "", func(r model.CreateRequest, _ []string) bool { return r.Spec.Storage.BindsTopRO }},
+		{`{"Image":"i","HostConfig":{"Binds":["/a:/b:ro"]}}`, 44, "", func(r model.CreateRequest, _ []string) bool { return !r.Spec.Storage.BindsTopRO }},
 		{`{"Image":"i","HostConfig":{"Mounts":[{"Type":"bind","Source":"/a","Target":"/b","VolumeOptions":{}}]}}`, 41, "", func(r model.CreateRequest, _ []string) bool {
 			return r.Spec.Storage.Mounts[0].Volume == nil
 		}},

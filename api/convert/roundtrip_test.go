@@ -208,7 +208,7 @@ func TestSpecLosesNothing(t *testing.T) {
 	var spec model.ContainerSpec
 	f := &filler{}
 	f.fill(t, reflect.ValueOf(&spec).Elem(), "Spec")
-	spec.Network.MacAddress = ""
+	spec.Network.MacAddress, spec.Storage.BindsTopRO = "", false
 	for i := range spec.Network.Publish {
 		b := &spec.Network.Publish[i]
 		b.HostPort, b.HostPortEnd, b.Sources = uint16(100+i), uint16(200+i), nil

@@ -82,6 +82,12 @@ func TestMountOptions(t *testing.T) {
 			})
 		}
 	}
+	// "ro" of clients from before API 1.44 is for the top mount alone.
+	for v, wants := range map[string]string{"1.43": "ro\nrw", "1.44": "ro\nro"} {
+		r := w.Run("env", "DOCKER_API_VERSION="+v, "docker", "run", "--rm", "--network", "none", "-v", dir+":/m:ro", "toolbox", "sh", "-c",
+			"for d in /m /m/sub; do if touch $d/x 2>/dev/null; then rm $d/x; echo rw; else echo ro; fi; done")
+		want(t, "-v DIR:/m:ro by a client of "+v, strings.TrimSpace(r.Out+r.Err), wants)
+	}
 	w.Must(w.Docker("create", "--name", "still", "--mount", "type=volume,src=vol,dst=/m,volume-subpath=a", "toolbox", "true"))
 	w.Must(w.Docker("cp", "still:/m/b/f", filepath.Join(dir, "copied")))
 	b, _ := os.ReadFile(dir + "/copied")
