@@ -110,6 +110,7 @@ type engine struct {
 	worker   *base.Worker
 	exec     *executor
 	server   *grpc.Server
+	refused  refusals
 }
 
 // New makes a builder and removes what steps of a daemon that died have left. An error is of the policy.
@@ -199,7 +200,7 @@ func (b *Builder) open(ctx context.Context) (*engine, error) {
 	}
 	bkversion.Version = version.Module("github.com/moby/buildkit") // which clients are told; nothing else sets it in a library
 	eng := &engine{sessions: sessions, control: ctl, worker: w, exec: exec}
-	eng.server = newServer(b, ctl)
+	eng.server = newServer(ctl, &eng.refused)
 	return eng, nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/containerd/platforms"
 	controlapi "github.com/moby/buildkit/api/services/control"
 	"github.com/moby/buildkit/client"
 	"github.com/moby/buildkit/exporter/containerimage/exptypes"
@@ -82,10 +83,13 @@ func (e *engine) solve(ctx context.Context, req *controlapi.SolveRequest, to wat
 	var resp *controlapi.SolveResponse
 	group.Go(func() (err error) {
 		resp, err = e.control.Solve(gctx, req)
+		e.refused.solved(req.Ref, err)
 		return err
 	})
 	group.Go(func() error {
-		err := e.control.Status(&controlapi.StatusRequest{Ref: req.Ref}, statusStream{stream{gctx}, to.status})
+		err := e.refused.status(statusStream{stream{gctx}, to.status}, req.Ref, func(s controlapi.Control_StatusServer) error {
+			return e.control.Status(&controlapi.StatusRequest{Ref: req.Ref}, s)
+		})
 		if gctx.Err() != nil {
 			return nil // Solve says why
 		}
@@ -105,6 +109,14 @@ func checkRequest(r model.BuildRequest) error {
 	case "", "default", "bridge", "none", "host":
 	default:
 		return errs.New(errs.Unsupported, "network mode %q not supported by buildkit: steps of a build use default, none or host", r.Options.Network)
+	}
+	for p := range strings.SplitSeq(r.Source.Platform, ",") {
+		if p == "" {
+			continue
+		}
+		if _, err := platforms.Parse(p); err != nil {
+			return errs.New(errs.Invalid, "build: platform %w; want OS/ARCHITECTURE[/VARIANT], as linux/arm64", err) // its error names the platform
+		}
 	}
 	if len(r.Outputs) > 1 {
 		return errs.New(errs.Invalid, "%d outputs are given; this endpoint takes one", len(r.Outputs))

@@ -17,8 +17,9 @@ import (
 // maxMessage bounds one message of a client: a build graph with a large Dockerfile is some megabytes.
 const maxMessage = 16 << 20
 
-func newServer(_ *Builder, ctl *control.Controller) *grpc.Server {
-	s := grpc.NewServer(grpc.UnaryInterceptor(grpcerrors.UnaryServerInterceptor), grpc.StreamInterceptor(grpcerrors.StreamServerInterceptor),
+func newServer(ctl *control.Controller, refused *refusals) *grpc.Server {
+	s := grpc.NewServer(grpc.ChainUnaryInterceptor(grpcerrors.UnaryServerInterceptor, refused.unary),
+		grpc.ChainStreamInterceptor(grpcerrors.StreamServerInterceptor, refused.stream),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.MaxSendMsgSize(maxMessage))
 	ctl.Register(s)
 	grpc_health_v1.RegisterHealthServer(s, health.NewServer())

@@ -154,6 +154,9 @@ func TestBuildBadInput(t *testing.T) {
 		{"host that is none", "extrahosts=a:b", file(link), 400, "not an IP address"},
 		{"privileged step", "", file("FROM toolbox\nRUN --security=insecure id\n"), 0, "not allowed"},
 		{"session without", "version=2", file(link), 400, "session"},
+		{"platform with too many parts", "platform=foo/bar/baz/qux", file(link), 400, "foo/bar/baz/qux"},
+		{"platform that is none", "platform=nope", file(link), 400, "nope"},
+		{"output that is none", "outputs=[{\"Type\":\"nope\"}]", file(link), 0, "nope"},
 		{"bad JSON", "buildargs={", file(link), 400, "buildargs"},
 	} {
 		r := w.Build(c.query, c.archive)
