@@ -78,7 +78,7 @@ func (i images) record(ctx context.Context, img ctdimages.Image) (ctdimages.Imag
 		if ref, perr := model.ParseReference(name); perr == nil {
 			shown = ref.Familiar()
 		}
-		i.b.cfg.Images.Event("tag", id, shown)
+		i.b.cfg.Images.Event(ctx, "tag", id, shown)
 	}
 	return img, err
 }

@@ -45,7 +45,7 @@ func TestRefusedBuildsEndTheirStatus(t *testing.T) {
 					if err := ss.RecvMsg(&req); err != nil {
 						return err
 					}
-					time.Sleep(6 * time.Second)
+					<-time.After(6 * time.Second)
 					if err := ss.SendMsg(&controlapi.StatusResponse{}); err == nil {
 						t.Error("sent on a stream that is over")
 					}
@@ -64,7 +64,7 @@ func TestRefusedBuildsEndTheirStatus(t *testing.T) {
 				if took := time.Since(start); took > time.Second+lastWords {
 					t.Errorf("the status ended after %v", took)
 				}
-				time.Sleep(time.Minute)
+				<-time.After(time.Minute)
 				if len(r.builds) != 0 || len(sent) != 0 {
 					t.Errorf("left: %v; sent: %v", r.builds, sent)
 				}
@@ -82,14 +82,14 @@ func TestStatusOfFailedBuildIsWhole(t *testing.T) {
 			ss.RecvMsg(&controlapi.StatusRequest{})
 			ss.SendMsg(&controlapi.StatusResponse{})
 			r.solved("ref", errors.New("step failed"))
-			time.Sleep(time.Second)
+			<-time.After(time.Second)
 			ss.SendMsg(&controlapi.StatusResponse{})
 			return nil
 		})
 		if err != nil || len(sent) != 2 {
 			t.Errorf("%v, %d of 2 messages", err, len(sent))
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 	})
 }
 
@@ -104,6 +104,6 @@ func TestRefusedBuildsEndTheirFrontend(t *testing.T) {
 		if !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 	})
 }

@@ -147,6 +147,11 @@ func (e imageExport) Export(ctx context.Context, src *exporter.Source, info expo
 		desc.Release()
 		return nil, nil, nil, err
 	}
+	id := desc.Descriptor().Digest.String()
+	if img, err := e.w.store.Resolve(ctx, id, ""); err == nil {
+		id = img.ID
+	}
+	e.w.store.Event(ctx, "create", id, "")
 	return resp, finalize, desc, nil
 }
 

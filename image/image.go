@@ -127,9 +127,11 @@ func (i *Images) Save(ctx context.Context, refs, platforms []string, w io.Writer
 	if err != nil {
 		return err
 	}
+	told := map[string]bool{}
 	for _, ref := range refs {
-		if img, err := i.Store.Resolve(ctx, ref, ""); err == nil {
-			i.Event("save", img.ID, ref)
+		if img, err := i.Store.Resolve(ctx, ref, ""); err == nil && !told[img.ID] {
+			told[img.ID] = true
+			i.Event(ctx, "save", img.ID, "")
 		}
 	}
 	return nil

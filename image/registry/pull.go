@@ -114,8 +114,7 @@ func (o *operation) pull(ctx context.Context, platform string) error {
 		return err
 	}
 	o.cfg.Store.Renew(target.Digest)
-	id, err := o.record(ctx, target)
-	if err != nil {
+	if err := o.record(ctx, target); err != nil {
 		return err
 	}
 	o.say("Digest: " + target.Digest.String())
@@ -124,7 +123,7 @@ func (o *operation) pull(ctx context.Context, platform string) error {
 	} else {
 		o.say("Status: Downloaded newer image for " + o.ref.Familiar())
 	}
-	o.cfg.Store.Event("pull", id, o.ref.Familiar())
+	o.cfg.Store.Event(ctx, "pull", o.ref.Familiar(), o.ref.FamiliarName())
 	return nil
 }
 
@@ -320,19 +319,17 @@ func (o *operation) known(ctx context.Context) string {
 }
 
 // record gives the image its names: the one asked for, and the repository with the digest.
-func (o *operation) record(ctx context.Context, target ocispec.Descriptor) (string, error) {
+func (o *operation) record(ctx context.Context, target ocispec.Descriptor) error {
 	names := []string{o.ref.Name() + "@" + target.Digest.String()}
 	if o.ref.Digest == "" {
 		names = append(names, o.ref.String())
 	}
-	var id string
 	for _, name := range names {
-		var err error
-		if id, err = o.cfg.Store.Record(ctx, name, target); err != nil {
-			return "", err
+		if _, err := o.cfg.Store.Record(ctx, name, target); err != nil {
+			return err
 		}
 	}
-	return id, nil
+	return nil
 }
 
 // shortDigest is the first twelve digits of a digest, as people see layers.

@@ -107,7 +107,7 @@ func (o *operation) push(ctx context.Context, n store.Named, platform string) er
 			return err
 		}
 	}
-	o.cfg.Store.Event("push", n.ID, name.Familiar())
+	o.cfg.Store.Event(ctx, "push", name.Familiar(), name.FamiliarName())
 	return nil
 }
 

@@ -74,7 +74,8 @@ func (s *Store) Commit(ctx context.Context, c model.ImageCommit) (id string, err
 	img.History = append(img.History, step)
 	id, err = s.writeImage(ctx, b, name, img, layers)
 	if err == nil {
-		s.event("commit", id, c.Ref)
+		s.tell("create", id, "", img.Config.Labels)
+		s.named(id, name, img.Config.Labels)
 	}
 	return id, err
 }
@@ -110,9 +111,17 @@ func (s *Store) Import(ctx context.Context, r io.Reader, i model.ImageImport) (i
 	img.History = []model.ImageHistory{{Created: img.Created, Comment: cmp.Or(i.Message, "Imported from -")}}
 	id, err = s.writeImage(ctx, b, name, img, []ocispec.Descriptor{desc})
 	if err == nil {
-		s.event("import", id, i.Ref)
+		s.named(id, name, img.Config.Labels)
+		s.tell("import", id, "", img.Config.Labels)
 	}
 	return id, err
+}
+
+// named tells of the name that a new image got, if it got one.
+func (s *Store) named(id, name string, labels map[string]string) {
+	if ref, err := model.ParseReference(name); err == nil {
+		s.tell("tag", id, ref.Familiar(), labels)
+	}
 }
 
 func wantedName(ref string) (string, error) {

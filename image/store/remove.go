@@ -47,7 +47,7 @@ func (s *Store) Tag(ctx context.Context, ref, name string) error {
 	}
 	id, err := s.Record(ctx, parsed.String(), f.target.target)
 	if err == nil {
-		s.event("tag", id, parsed.Familiar())
+		s.Event(ctx, "tag", id, parsed.Familiar())
 	}
 	return err
 }
@@ -121,6 +121,7 @@ func (s *Store) remove(ctx context.Context, b *backend, gone []*record, whole bo
 		return nil, nil
 	}
 	id, target := gone[0].id, gone[0].target
+	labels := s.labels(ctx, id)
 	var out []model.ImageDeletion
 	err := b.update(ctx, func(ctx context.Context) error {
 		out = nil
@@ -142,12 +143,12 @@ func (s *Store) remove(ctx context.Context, b *backend, gone []*record, whole bo
 		return nil, err
 	}
 	for _, d := range out {
-		s.event("untag", id, d.Untagged)
+		s.tell("untag", id, d.Untagged, labels)
 	}
 	if !whole {
 		return out, nil
 	}
-	s.event("delete", id, "")
+	s.tell("delete", id, "", labels)
 	return append(out, model.ImageDeletion{Deleted: id}), s.collect(ctx, b)
 }
 
@@ -255,6 +256,7 @@ func (s *Store) Prune(ctx context.Context, filters model.Filters) (model.ImagePr
 // removeRecords is remove of a whole image without the collection.
 func (s *Store) removeRecords(ctx context.Context, b *backend, gone []*record) ([]model.ImageDeletion, error) {
 	var out []model.ImageDeletion
+	labels := s.labels(ctx, gone[0].id)
 	err := b.update(ctx, func(ctx context.Context) error {
 		for _, r := range gone {
 			if err := b.images.Delete(ctx, r.name); err != nil && !errdefs.IsNotFound(err) {
@@ -269,10 +271,10 @@ func (s *Store) removeRecords(ctx context.Context, b *backend, gone []*record) (
 	for _, r := range gone {
 		if !isUntagged(r.name) {
 			out = append(out, model.ImageDeletion{Untagged: r.ref.Familiar()})
-			s.event("untag", r.id, r.ref.Familiar())
+			s.tell("untag", r.id, r.ref.Familiar(), labels)
 		}
 	}
-	s.event("delete", gone[0].id, "")
+	s.tell("delete", gone[0].id, "", labels)
 	return append(out, model.ImageDeletion{Deleted: gone[0].id}), nil
 }
 

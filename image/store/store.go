@@ -9,8 +9,10 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
+	"maps"
 	"os"
 	"sync"
 
@@ -131,8 +133,20 @@ func (s *Store) Empty() bool {
 // Root is the store's directory.
 func (s *Store) Root() string { return s.cfg.Root }
 
-// Event tells the listener about a change that another part of the image room made.
-func (s *Store) Event(action, imageID, name string) { s.event(action, imageID, name) }
+// Event tells the listener of what was done to an image, with the labels of the image. Without a name it is the actor's ID,
+// which is the image's or, where a registry is spoken to, the reference.
+func (s *Store) Event(ctx context.Context, action, actor, name string) {
+	s.tell(action, actor, name, s.labels(ctx, actor))
+}
+
+// labels are those of an image that is here.
+func (s *Store) labels(ctx context.Context, ref string) map[string]string {
+	img, err := s.Resolve(ctx, ref, "")
+	if err != nil {
+		return nil
+	}
+	return img.Config.Labels
+}
 
 // Driver is the name of the snapshotter that holds the layers: "overlay" or "native".
 func (s *Store) Driver(ctx context.Context) (string, error) {
@@ -181,10 +195,9 @@ func (s *Store) changed() {
 	s.idx = nil
 }
 
-func (s *Store) event(action, id, name string) {
-	e := model.Event{Type: "image", Action: action, ID: id, Attrs: map[string]string{}}
-	if name != "" {
-		e.Attrs["name"] = name
-	}
+func (s *Store) tell(action, actor, name string, labels map[string]string) {
+	e := model.Event{Type: "image", Action: action, ID: actor, Attrs: make(map[string]string, len(labels)+1)}
+	maps.Copy(e.Attrs, labels)
+	e.Attrs["name"] = cmp.Or(name, actor)
 	s.cfg.Events(e)
 }

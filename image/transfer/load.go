@@ -159,7 +159,7 @@ func loadOne(ctx context.Context, st *store.Store, m ocispec.Descriptor, platfor
 	if err != nil {
 		return Loaded{}, errs.Wrap(err, "load image %s", what)
 	}
-	st.Event("load", id, short)
+	st.Event(ctx, "load", id, "")
 	if short == "" {
 		progress.tell("", fmt.Sprintf("Loaded image ID: %s", id), 0, 0)
 	} else {
