@@ -164,7 +164,7 @@ func readPublish(s, flag string) (out []types.PortSpec, err error) {
 	}
 	maps, err := nat.ParsePortSpec(s)
 	if err != nil {
-		return nil, badFlag("%s %q: %v", flag, s, err)
+		return nil, badFlag("%s %q: %v; want [ADDRESS:][HOST-PORT:]CONTAINER-PORT[/tcp|udp|sctp], such as 8080:80 or 127.0.0.1:53:53/udp", flag, s, err)
 	}
 	for _, m := range maps {
 		out = append(out, types.PortSpec{Port: string(m.Port), HostIP: m.Binding.HostIP, HostPort: m.Binding.HostPort, From: from})

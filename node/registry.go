@@ -70,9 +70,15 @@ func startRegistry(o config.RegistryServer, dir string, st *store.Store, client 
 
 // registryListener opens the address. Whoever may push decides what others run: on a network nobody may without a name.
 func registryListener(o config.RegistryServer, log *slog.Logger) (net.Listener, error) {
+	if (o.Cert == "") != (o.Key == "") {
+		return nil, errs.New(errs.Invalid, "serve the registry on %s: a certificate needs its key, and a key its certificate; give both", o.Listen)
+	}
 	l, err := net.Listen("tcp", o.Listen)
-	if err != nil {
-		return nil, errs.Wrap(err, "serve the registry on %s", o.Listen)
+	switch {
+	case errors.Is(err, unix.EADDRINUSE):
+		return nil, errs.New(errs.Conflict, "serve the registry on %s: another program has this address (`ss -ltnp` shows which); stop it, or choose another", o.Listen)
+	case err != nil:
+		return nil, errs.Wrap(err, "serve the registry on %s; want HOST:PORT, such as 127.0.0.1:5000", o.Listen)
 	}
 	local := l.Addr().(*net.TCPAddr).IP.IsLoopback()
 	switch {
@@ -82,7 +88,7 @@ func registryListener(o config.RegistryServer, log *slog.Logger) (net.Listener, 
 	case !local && o.Cert == "":
 		log.Warn("the registry is served without TLS: images and passwords can be read and changed on the way", "address", l.Addr().String())
 	}
-	if o.Cert == "" && o.Key == "" {
+	if o.Cert == "" {
 		return l, nil
 	}
 	pair, err := tls.LoadX509KeyPair(o.Cert, o.Key)
