@@ -2,7 +2,9 @@ package client
 
 import (
 	"context"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -41,6 +43,8 @@ func TestResolveOrder(t *testing.T) {
 		{Options{ConfigDir: empty}, DefaultHost},
 		{Options{ConfigDir: dir}, "tcp://near:1"},
 		{Options{ConfigDir: dir, Context: "default"}, DefaultHost},
+		{Options{ConfigDir: dir, Context: "default", Getenv: env(map[string]string{"DOCKER_HOST": "/x.sock", "DOCKER_CONTEXT": "far"})}, "unix:///x.sock"},
+		{Options{ConfigDir: dir, Context: "default", Getenv: env(map[string]string{"DOCKER_CONTEXT": "far"})}, DefaultHost},
 		{Options{ConfigDir: dir, Getenv: env(map[string]string{"DOCKER_CONTEXT": "far"})}, "ssh://me@far"},
 		{Options{ConfigDir: dir, Getenv: env(map[string]string{"DOCKER_CONTEXT": "far", "DOCKER_HOST": "/x.sock"})}, "unix:///x.sock"},
 		{Options{ConfigDir: dir, Getenv: env(map[string]string{"DOCKER_HOST": "/x.sock", "SHOAL_HOST": "unix:///y.sock"})}, "unix:///y.sock"},
@@ -110,6 +114,31 @@ func TestExplainSaysWhatToDo(t *testing.T) {
 		_, err = cl.Info(context.Background(), moby.InfoOptions{})
 		if got := cl.Explain(err); !IsConnection(err) || got == nil || !strings.Contains(got.Error(), c.want) || !strings.Contains(got.Error(), "--host") {
 			t.Errorf("%s: %v", c.host, got)
+		}
+	}
+}
+
+// Additions of ours that are not there: the engine is Docker, or an older or scoped Shoal, and what it says of its pages helps nobody.
+func TestAdditionsThatAreNotThere(t *testing.T) {
+	for server, want := range map[string]string{"Docker/28.0.1 (linux)": "it is no Shoal", "Shoal/0.1.0 (linux)": "a scoped socket"} {
+		path := filepath.Join(t.TempDir(), "sock")
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		srv := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Server", server)
+			w.WriteHeader(http.StatusNotFound)
+			io.WriteString(w, `{"message":"page not found: the API has no POST /shoal/explain"}`)
+		})}
+		go srv.Serve(l)
+		defer srv.Close()
+		cl, err := New(context.Background(), Options{Host: "unix://" + path, ConfigDir: t.TempDir(), APIVersion: "1.56", Getenv: env(nil)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := cl.Call(context.Background(), "POST", "/shoal/explain", nil, nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", server, err)
 		}
 	}
 }

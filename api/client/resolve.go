@@ -39,12 +39,13 @@ func Resolve(o Options) (Endpoint, error) {
 		return ep, errs.New(errs.Invalid, "--host and --context were both given; they name the server twice, give one of them")
 	case o.Host != "":
 		ep.Host, ep.Source = o.Host, "--host"
-	case o.Context != "":
+	case o.Context != "" && o.Context != "default": // the default context is what the environment says
 		name, source = o.Context, "--context"
 	case o.getenv("SHOAL_HOST") != "":
 		ep.Host, ep.Source = o.getenv("SHOAL_HOST"), "SHOAL_HOST"
 	case o.getenv("DOCKER_HOST") != "":
 		ep.Host, ep.Source = o.getenv("DOCKER_HOST"), "DOCKER_HOST"
+	case o.Context != "":
 	case o.getenv("DOCKER_CONTEXT") != "":
 		name, source = o.getenv("DOCKER_CONTEXT"), "DOCKER_CONTEXT"
 	case cfg.CurrentContext != "":

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/shoalhq/shoal/lib/errs"
@@ -57,6 +58,9 @@ func (c *Client) Stream(ctx context.Context, method, path string, body io.Reader
 		var e struct{ Message string }
 		if json.Unmarshal(data, &e) != nil || resp.StatusCode == http.StatusNotFound && resp.Header.Get("Server") != "" && !isShoal(resp.Header.Get("Server")) {
 			return nil, errs.New(errs.Unsupported, "the engine at %s does not know %s %s: it is no Shoal, or an older one", c.endpoint.Host, method, path)
+		}
+		if resp.StatusCode == http.StatusNotFound && strings.HasPrefix(e.Message, "page not found") {
+			return nil, errs.New(errs.Unsupported, "the engine at %s does not offer this here (%s %s): it is an older Shoal, or a scoped socket, which has the verbs of its scope only", c.endpoint.Host, method, path)
 		}
 		return nil, errs.New(kindOf(resp.StatusCode), "Error response from daemon: %s", e.Message)
 	}
