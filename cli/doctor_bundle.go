@@ -29,6 +29,7 @@ func (a *App) bundleCommand() *cobra.Command {
 		"volumes and images, recent events, and why containers stopped. Values of environments, credentials, tokens and keys are\n" +
 		"removed, names stay: read it before you give it away. Logs of containers are not part of it."
 	cmd.Flags().StringVarP(&out, "output", "o", "", `Write to a file, or to standard output with "-" (default "shoal-bundle-TIME.tar.gz")`)
+	cmd.Flags().BoolP("help", "h", false, "Print usage")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if out == "-" {
 			return a.bundle(cmd.Context(), a.Out)

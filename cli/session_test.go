@@ -148,7 +148,10 @@ func TestEveryCommandBuilds(t *testing.T) {
 			if use := "Usage:  shoal " + above + v.name; !strings.HasPrefix(out.String(), use) {
 				t.Errorf("%s%s: help begins %.60q, want %q", above, v.name, out.String(), use)
 			}
+			if strings.Contains(out.String(), "help for ") {
+				t.Errorf("%s%s: the library's words for --help", above, v.name)
+			}
 		}
 	}
-	walk(verbs(), "")
+	walk(append(verbs(), verb{name: "doctor", short: "has a verb of its own", group: []verb{{name: "bundle", short: "of doctor"}}}), "")
 }

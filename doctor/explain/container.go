@@ -234,7 +234,11 @@ func healthOf(c *Container) []Finding {
 	}
 	last := ""
 	if n := len(h.Log); n > 0 {
-		last = fmt.Sprintf("the last probe ended with %d: %s", h.Log[n-1].ExitCode, strings.TrimSpace(h.Log[n-1].Output))
+		said := strings.TrimSpace(h.Log[n-1].Output)
+		if said == "" {
+			said = "it printed nothing"
+		}
+		last = fmt.Sprintf("the last probe ended with %d: %s", h.Log[n-1].ExitCode, said)
 	}
 	test := ""
 	if spec := c.View.Spec.Health; spec != nil {
