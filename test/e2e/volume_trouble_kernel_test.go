@@ -26,7 +26,7 @@ func TestVolumeServerGone(t *testing.T) {
 		if r.Code != 125 || !strings.Contains(r.Err, c.says) || strings.Contains(r.Err, "secret") {
 			t.Errorf("%s: want %q: %+v", name, c.says, r)
 		}
-		if d := time.Since(began); d > 20*time.Second {
+		if d := time.Since(began); d > time.Minute {
 			t.Errorf("%s: after %v", name, d)
 		}
 		if s := w.Must(w.Docker("inspect", "-f", "{{.State.Status}} {{.State.Error}}", "c-"+name)); !strings.HasPrefix(s, "created ") || !strings.Contains(s, c.says) {

@@ -87,7 +87,7 @@ func (x *Term) Resize(lines, columns uint16) {
 // Expect waits for a text after the last one expected.
 func (x *Term) Expect(text string) {
 	x.t.Helper()
-	timeout := time.After(15 * time.Second)
+	timeout := time.After(time.Minute)
 	for {
 		x.mu.Lock()
 		i := strings.Index(x.seen[x.read:], text)
@@ -112,7 +112,7 @@ func (x *Term) Code() int {
 	x.t.Helper()
 	select {
 	case <-x.ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		x.t.Fatalf("the program does not end; on the terminal: %q", x.Text())
 	}
 	if s := x.cmd.ProcessState.Sys().(syscall.WaitStatus); s.Signaled() {
