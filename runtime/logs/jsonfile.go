@@ -101,5 +101,8 @@ func (j *jsonFile) write(n int) error {
 	return err
 }
 
+// Compresses says whether a rotated file is being compressed.
+func (j *jsonFile) Compresses() bool { return j.r.busy.Load() }
+
 // Close ends the log.
 func (j *jsonFile) Close() error { return j.r.close() }

@@ -83,5 +83,8 @@ func (l *local) Log(b Batch) error {
 	return err
 }
 
+// Compresses says whether a rotated file is being compressed.
+func (l *local) Compresses() bool { return l.r.busy.Load() }
+
 // Close ends the log.
 func (l *local) Close() error { return l.r.close() }

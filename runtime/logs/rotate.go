@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,7 @@ type rotating struct {
 	fd      int
 	size    int64
 	working sync.WaitGroup // a compression that runs
+	busy    atomic.Bool    // the same, for who only asks
 }
 
 func openRotating(path string, limit logopts.File, compressor []string) (*rotating, error) {
@@ -97,7 +99,7 @@ func (r *rotating) exceeded(n int) bool {
 
 // rotate moves the files one number up and begins a new one.
 func (r *rotating) rotate() error {
-	r.working.Wait()
+	r.awaitCompression()
 	if r.limit.MaxFile < 2 {
 		// Readers notice a file that became shorter; a new file is safer for them than a truncated one.
 		if err := os.Remove(r.path); err != nil {
@@ -141,12 +143,38 @@ func (r *rotating) compress(path string) {
 		r.working.Go(func() { Compress(path) })
 		return
 	}
-	args := append(append([]string{}, r.compressor...), path)
-	p, err := os.StartProcess(args[0], args, &os.ProcAttr{Dir: "/", Env: []string{"GOMAXPROCS=1"}, Sys: &syscall.SysProcAttr{Setsid: true}})
+	in, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
 	if err != nil {
 		return // the file stays as it is; readers take both
 	}
-	r.working.Go(func() { p.Wait() })
+	defer in.Close()
+	if err := unix.Flock(int(in.Fd()), unix.LOCK_EX); err != nil {
+		return
+	}
+	args := append(append([]string{}, r.compressor...), path)
+	p, err := os.StartProcess(args[0], args, &os.ProcAttr{Dir: "/", Env: []string{"GOMAXPROCS=1"}, Sys: &syscall.SysProcAttr{Setsid: true},
+		Files: []*os.File{nil, nil, nil, in}}) // it has the lock as long as it lives
+	if err != nil {
+		return
+	}
+	r.busy.Store(true)
+	r.working.Go(func() { p.Wait(); r.busy.Store(false) })
+}
+
+// awaitCompression waits for the compression of the file that was rotated last, also for one that a killed supervisor began:
+// it is about to remove the file whose name another is to have, and two of them would write into one.
+func (r *rotating) awaitCompression() {
+	r.working.Wait()
+	if !r.limit.Compress {
+		return
+	}
+	fd, err := unix.Open(r.path+".1", unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return // it is compressed
+	}
+	for unix.Flock(fd, unix.LOCK_EX) == unix.EINTR {
+	}
+	unix.Close(fd)
 }
 
 func (r *rotating) close() error {

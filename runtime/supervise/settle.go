@@ -117,6 +117,13 @@ func (s *supervisor) snapshot() (r *resumed, ok bool) {
 
 // resumable says whether the log can be closed and opened again at this moment.
 func (o *output) resumable() bool {
+	o.mu.Lock()
+	c, ok := o.driver.(interface{ Compresses() bool })
+	o.mu.Unlock()
+	if ok && c.Compresses() { // its process would have nobody who waits for it
+		o.buf.touch() // in two seconds again
+		return false
+	}
 	switch o.name {
 	case logopts.Local, logopts.JSONFile, logopts.None:
 		return !o.buffered
