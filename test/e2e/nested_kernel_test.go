@@ -18,11 +18,11 @@ func TestDaemonInContainer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const inner = `export PATH=/sb:$PATH DOCKER_HOST=unix:///run/s.sock
+	inner := `export PATH=/sb:$PATH DOCKER_HOST=unix:///run/s.sock
 		shoald --data-root /var/d --exec-root /run/e -H $DOCKER_HOST --shutdown-containers >/tmp/log 2>&1 &
-		for i in $(seq 200); do shoal version >/dev/null 2>&1 && break; sleep 0.05; done
+		until shoal version >/dev/null 2>&1; do sleep 0.05; done
 		shoal run -d --name web -p 8080:80 whoami >/dev/null
-		shoal run --rm --network container:web toolbox wget -qO- http://127.0.0.1/ >/dev/null && echo answered
+		shoal run --rm --network container:web toolbox sh -c '` + asks("http://127.0.0.1/") + `' >/dev/null && echo answered
 		wget -qO- http://127.0.0.1:8080/ >/dev/null && echo published
 		shoal run --rm --cgroupns host --network none toolbox ls /sys/fs/cgroup/ >/dev/null && echo host
 		shoal run --rm --cgroupns private --network none toolbox true && echo private

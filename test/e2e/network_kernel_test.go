@@ -134,6 +134,12 @@ func (w *netWorld) silent(t *testing.T, what string, fromHost bool, addr string)
 	}
 }
 
+// asks is a shell's way to ask a web server until it answers: it may still be starting. The test's end comes before that of
+// one who never gets an answer.
+func asks(url string) string {
+	return "until wget -q -T 20 -O - " + url + "; do sleep 0.05; done"
+}
+
 // shell runs a command in a container with the docker command line and gives its output and whether it succeeded.
 func (w *netWorld) shell(c, script string) (string, bool) {
 	r := w.Docker("exec", c, "sh", "-c", script)
@@ -187,7 +193,7 @@ func TestNetworkCommands(t *testing.T) {
 		t.Errorf("address in use: %s", r.Err)
 	}
 	for _, name := range []string{"c1", "al", "c1.n1", w.docker("inspect", "-f", "{{.Config.Hostname}}", "c1")} {
-		if out, ok := w.shell("c2", "ping -c 1 -w 2 "+name); !ok {
+		if out, ok := w.shell("c2", "ping -c 1 -w 20 "+name); !ok {
 			t.Errorf("ping %s: %s", name, out)
 		}
 	}
@@ -196,7 +202,7 @@ func TestNetworkCommands(t *testing.T) {
 	w.docker("network", "create", "n2")
 	w.docker("network", "connect", "--alias", "second", "n2", "c1")
 	w.docker("run", "-d", "--name", "c3", "--network", "n2", "--dns", "127.0.0.1", "toolbox", "sleep", "1000")
-	if out, ok := w.shell("c3", "ping -c 1 -w 2 second && ping -c 1 -w 2 c1"); !ok {
+	if out, ok := w.shell("c3", "ping -c 1 -w 20 second && ping -c 1 -w 20 c1"); !ok {
 		t.Errorf("connected: %s", out)
 	}
 	if _, ok := w.shell("c3", "ping -c 1 -w 1 c2 || ping -c 1 -w 1 10.123.0.129"); ok {
@@ -232,19 +238,19 @@ func TestNetworkKinds(t *testing.T) {
 		what, network, script string
 		ok                    bool
 	}{
-		{"internal, sibling", "inside", "wget -q -T 2 -O - http://inside1/", true},
+		{"internal, sibling", "inside", asks("http://inside1/"), true},
 		{"internal, outside", "inside", "ping -c 1 -w 1 " + outsideIP, false},
 		{"internal, host", "inside", "ip route | grep default", false},
 		{"no icc, sibling", "apart", "wget -q -T 1 -O - http://apart1/", false},
-		{"no icc, outside", "apart", "ping -c 1 -w 2 " + outsideIP, true},
-		{"dual, IPv4 sibling", "dual", "ping -c 1 -w 2 -4 dual1", true},
-		{"dual, IPv6 sibling", "dual", "ping -c 1 -w 2 -6 dual1", true},
-		{"dual, IPv6 outside", "dual", "ping -c 1 -w 2 -6 " + outsideIP6, true},
-		{"IPv6 only, sibling", "six", "ping -c 1 -w 2 -6 six1", true},
+		{"no icc, outside", "apart", "ping -c 1 -w 20 " + outsideIP, true},
+		{"dual, IPv4 sibling", "dual", "ping -c 1 -w 20 -4 dual1", true},
+		{"dual, IPv6 sibling", "dual", "ping -c 1 -w 20 -6 dual1", true},
+		{"dual, IPv6 outside", "dual", "ping -c 1 -w 20 -6 " + outsideIP6, true},
+		{"IPv6 only, sibling", "six", "ping -c 1 -w 20 -6 six1", true},
 		{"IPv6 only, IPv4", "six", "ip -4 addr show eth0 | grep inet", false},
 		{"none", "none", "ls /sys/class/net | grep -v '^lo$'", false},
 		{"host", "host", "ip addr show up0 | grep " + hostIP, true},
-		{"container", "container:dual1", "wget -q -T 2 -O - http://127.0.0.1/", true},
+		{"container", "container:dual1", asks("http://127.0.0.1/"), true},
 	} {
 		if out, ok := tool(c.network, c.script); ok != c.ok {
 			t.Errorf("%s: success %v\n%s", c.what, ok, out)
@@ -269,7 +275,7 @@ func TestPublishedPorts(t *testing.T) {
 	if r := w.Docker("run", "--rm", "-p", "8080:80", "whoami"); r.Code != 125 || !strings.Contains(r.Err, `"web"`) {
 		t.Errorf("port in use: %d %s", r.Code, r.Err)
 	}
-	r := w.Docker("run", "--rm", "--network", "dual", "toolbox", "wget", "-q", "-T", "3", "-O", "-", "http://"+hostIP+":8080/")
+	r := w.Docker("run", "--rm", "--network", "dual", "toolbox", "sh", "-c", asks("http://"+hostIP+":8080/"))
 	wantIn(t, "from another network", r.Out+r.Err, "GET")
 	// The daemon comes and goes: what is published stays reachable, and is still known.
 	w.KillDaemon()
@@ -427,7 +433,7 @@ func TestNetworkRepairs(t *testing.T) {
 		harm()
 		start := time.Now()
 		eventually(t, what+" is repaired", func() bool { // that it is at once is held by the room's own tests
-			got, err := w.getFor(false, hostIP+":8080", "/", time.Second)
+			got, err := w.getFor(false, hostIP+":8080", "/", 250*time.Millisecond)
 			return err == nil && strings.Contains(got, outsideIP)
 		})
 		t.Log(what, "repaired after", time.Since(start))

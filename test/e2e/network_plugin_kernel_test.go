@@ -30,7 +30,7 @@ func TestNetworkPlugin(t *testing.T) {
 	w.docker("run", "-d", "--name", "web", "--hostname", "web", "--network", "far", "-p", "8080:80", "whoami")
 	want(t, "address", w.docker("inspect", "-f", "{{.NetworkSettings.Networks.far.IPAddress}} {{.NetworkSettings.Networks.far.Gateway}}", "web"), "10.77.0.2 10.77.0.1")
 	tool := w.docker("run", "--rm", "--network", "far", "--ip", "10.77.0.9", "--mac-address", "02:aa:bb:cc:dd:ee", "toolbox", "sh", "-c",
-		"ip addr show plug0; ip route; wget -q -T 2 -O - http://web/ && wget -q -T 2 -O - http://10.77.0.2/")
+		"ip addr show plug0; ip route; "+asks("http://web/")+"; "+asks("http://10.77.0.2/"))
 	wantIn(t, "in a container", tool, "10.77.0.9/24", "02:aa:bb:cc:dd:ee", "default via 10.77.0.1", "203.0.113.0/24", "GET /")
 	p.Lock()
 	published := 0
@@ -49,7 +49,7 @@ func TestNetworkPlugin(t *testing.T) {
 	wantIn(t, "connected", w.docker("inspect", "-f", "{{json .NetworkSettings.Networks}}", "web"), "10.77.0.2", "10.91.0.2")
 	w.docker("network", "disconnect", "far", "web")
 	w.docker("network", "connect", "--ip", "10.77.0.33", "far", "web")
-	wantIn(t, "back", w.docker("run", "--rm", "--network", "far", "toolbox", "wget", "-q", "-T", "2", "-O", "-", "http://10.77.0.33/"), "GET /")
+	wantIn(t, "back", w.docker("run", "--rm", "--network", "far", "toolbox", "sh", "-c", asks("http://10.77.0.33/")), "GET /")
 
 	for _, c := range []struct{ args, err string }{
 		{"network create -d nosuch x", `there is no network driver "nosuch"`},
@@ -263,7 +263,7 @@ func TestCNI(t *testing.T) {
 	w.docker("network", "create", "-d", "cni", "-o", "config="+conf+"/10-blue.conflist", "same")
 	w.docker("run", "-d", "--name", "web", "--hostname", "web", "--network", "blue", "-p", "8080:80", "whoami")
 	want(t, "address", w.docker("inspect", "-f", "{{.NetworkSettings.Networks.blue.IPAddress}} {{.NetworkSettings.Networks.blue.Gateway}}", "web"), "10.66.0.2 10.66.0.1")
-	wantIn(t, "names and routes", w.docker("run", "--rm", "--network", "same", "toolbox", "sh", "-c", "ip addr show eth0; ip route; wget -q -T 2 -O - http://10.66.0.2/"),
+	wantIn(t, "names and routes", w.docker("run", "--rm", "--network", "same", "toolbox", "sh", "-c", "ip addr show eth0; ip route; "+asks("http://10.66.0.2/")),
 		"10.66.0.3/24", "default via 10.66.0.1", "GET /")
 	w.reaches(t, "published", false, hostIP+":8080", "web")
 	w.reaches(t, "published on the loopback", true, "127.0.0.1:8080", "web")
