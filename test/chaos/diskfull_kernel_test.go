@@ -133,11 +133,13 @@ func TestDiskFull(t *testing.T) {
 	w.Must(w.Shoal("rm", "-f", "runs"))
 	// Removal works on a full disk: it is how space is made. Records of images and of the build cache are databases, which write
 	// to forget: for that there is a reserve.
-	os.WriteFile(filepath.Join(w.Dir, "Dockerfile"), []byte("FROM toolbox\nRUN echo built > /built\n"), 0o600)
-	w.Must(w.Shoal("build", "-q", "-f", filepath.Join(w.Dir, "Dockerfile"), "-t", "built:1", big+".d"))
-	w.Must(w.Shoal("tag", "toolbox", "toolbox:2"))
+	w.Must(w.Shoal("run", "--rm", "hello"))
+	os.WriteFile(filepath.Join(w.Dir, "Dockerfile"), []byte("FROM toolbox\nRUN dd if=/dev/zero of=/blob bs=1M count=150\n"), 0o600)
+	if r := w.Shoal("build", "-q", "-f", filepath.Join(w.Dir, "Dockerfile"), "-t", "built:1", big+".d"); r.Code == 0 {
+		t.Errorf("150 MB were built on a disk of 96: %+v", r)
+	}
 	fill()
-	wantIn(t, "rmi on a full disk", w.Must(w.Shoal("rmi", "toolbox:2")), "toolbox:2")
+	wantIn(t, "rmi on a full disk", w.Must(w.Shoal("rmi", "hello")), "hello:latest")
 	fill()
 	w.Must(w.Shoal("image", "prune", "-af"))
 	w.Must(w.Shoal("builder", "prune", "-af"))
