@@ -9,6 +9,20 @@ import (
 	"github.com/shoalhq/shoal/model"
 )
 
+// startMode is the network mode that a start goes by: where the daemon runs with --bridge=none, who asks for the default
+// network and for no other has none, as with Docker.
+func (e *Engine) startMode(n *model.ContainerNetworkSpec) string {
+	if n.Mode != model.NetworkBridge || !e.defaults.Load().NetworkDisabled {
+		return n.Mode
+	}
+	for name := range n.Endpoints {
+		if name != model.NetworkBridge {
+			return n.Mode
+		}
+	}
+	return model.NetworkNone
+}
+
 // networkAttach asks for the container's endpoints.
 func (e *Engine) networkAttach(c *model.Container, ns *os.File) NetworkAttach {
 	n := &c.Spec.Network

@@ -234,7 +234,7 @@ type connection struct {
 // prepareNetwork begins to make the container's network, and returns at once.
 func (e *Engine) prepareNetwork(ctx context.Context, c *model.Container) *connection {
 	n := &connection{e: e, c: c, nsReady: make(chan struct{}), attReady: make(chan struct{})}
-	mode := c.Spec.Network.Mode
+	mode := e.startMode(&c.Spec.Network)
 	if id, join := strings.CutPrefix(mode, "container:"); join {
 		n.ns, n.nsErr = e.joinNetwork(id)
 		n.attErr = n.nsErr

@@ -31,7 +31,7 @@ func (m *Manager) bridgeSpec() (model.NetworkSpec, error) {
 	if spec.IPv6 {
 		spec.IPAM.Pools = append(spec.IPAM.Pools, bridgePool(b.IPv6, there, true))
 	}
-	return spec, spec.Validate()
+	return spec, nil
 }
 
 // bridgePool is what the daemon was told of a family of the default network, or what a bridge of the host's owner has.
@@ -55,12 +55,13 @@ func bridgePool(f BridgeFamily, there kernel.BridgeFacts, v6 bool) model.IPPool 
 	return p
 }
 
-// keepPools fills pools that leave the choice to the engine with what was chosen before.
+// keepPools fills pools that leave the choice to the engine with what was chosen before; a range alone that lies elsewhere is a choice.
 func keepPools(want, had []model.IPPool, v6 bool) []model.IPPool {
 	out := slices.Clone(want)
 	for i, w := range out {
-		if !w.Subnet.IsValid() && i < len(had) && had[i].Subnet.Addr().Is6() == (i > 0) {
+		if !w.Subnet.IsValid() && i < len(had) && had[i].Subnet.Addr().Is6() == (i > 0) && (!w.Range.IsValid() || within(w.Range, had[i].Subnet)) {
 			out[i] = had[i]
+			out[i].Range = w.Range
 		}
 	}
 	for _, h := range had { // an IPv6 pool that was chosen by fillPools
@@ -69,6 +70,20 @@ func keepPools(want, had []model.IPPool, v6 bool) []model.IPPool {
 		}
 	}
 	return out
+}
+
+// within says that a range is a part of a subnet.
+func within(r, subnet netip.Prefix) bool {
+	return subnet.Contains(r.Addr()) && r.Bits() >= subnet.Bits()
+}
+
+// rangesAlone makes subnets of ranges that are in none, as Docker has it for --fixed-cidr without --bip.
+func rangesAlone(pools []model.IPPool) {
+	for i := range pools {
+		if p := &pools[i]; p.Range.IsValid() && !p.Subnet.IsValid() {
+			p.Subnet, p.Range = p.Range.Masked(), netip.Prefix{}
+		}
+	}
 }
 
 // stillFree are those pools of the default bridge that the host can have there. While the bridge is there, all are; when it has to be

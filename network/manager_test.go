@@ -389,3 +389,42 @@ func TestRestoreAndPrune(t *testing.T) {
 		t.Fatal(removed, err)
 	}
 }
+
+// --fixed-cidr alone: a part of the subnet that the default network has, or its subnet.
+func TestDefaultBridgeRangeAlone(t *testing.T) {
+	dir, k := t.TempDir(), kernel.NewFake()
+	open := func(r string) model.Network {
+		t.Helper()
+		cfg := Config{Root: filepath.Join(dir, "root"), Exec: filepath.Join(dir, "exec"), Kernel: k}
+		if r != "" {
+			cfg.Bridge.IPv4.Range = pfx(r)
+		}
+		m, err := Open(cfg)
+		ok(t, err)
+		ok(t, m.Restore(bg, nil))
+		n, err := m.Resolve(bg, "bridge")
+		ok(t, err)
+		ok(t, m.Close())
+		return n
+	}
+	for _, c := range []struct{ flag, subnet, gateway, part string }{
+		{"10.77.3.0/24", "10.77.3.0/24", "10.77.3.1", ""}, // the first start
+		{"", "10.77.3.0/24", "10.77.3.1", ""},             // kept
+		{"10.77.3.128/25", "10.77.3.0/24", "10.77.3.1", "10.77.3.128/25"},
+		{"", "10.77.3.0/24", "10.77.3.1", ""},
+		{"10.78.0.0/24", "10.78.0.0/24", "10.78.0.1", ""}, // lies elsewhere
+	} {
+		n := open(c.flag)
+		p := n.IPAM.Pools[0]
+		part := ""
+		if p.Range.IsValid() {
+			part = p.Range.String()
+		}
+		if len(n.IPAM.Pools) != 1 || p.Subnet != pfx(c.subnet) || p.Gateway.String() != c.gateway || part != c.part {
+			t.Errorf("--fixed-cidr %q: %+v, want %+v", c.flag, n.IPAM.Pools, c)
+		}
+		if c.flag != "" && n.Chosen {
+			t.Errorf("--fixed-cidr %s: the network would grow beyond it", c.flag)
+		}
+	}
+}

@@ -154,6 +154,13 @@ func (m *Manager) builtin() error {
 		n.IPAM.Pools = keepPools(spec.IPAM.Pools, free, spec.IPv6)
 		m.forget(m.nets[old])
 	}
+	if m.cfg.Bridge.IPv4.Range.IsValid() {
+		n.Chosen = false // it shall not grow beyond what the administrator gave
+		rangesAlone(n.IPAM.Pools)
+	}
+	if err := n.NetworkSpec.Validate(); err != nil {
+		return errs.Wrap(err, "default network bridge")
+	}
 	if err := m.fillPools(&n); err != nil {
 		return errs.Wrap(err, "default network bridge")
 	}

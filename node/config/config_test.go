@@ -72,7 +72,6 @@ func TestRefusals(t *testing.T) {
 		"mirror":            {args: []string{"--registry-mirror", "ftp://x"}, want: "https://mirror"},
 		"runtime":           {args: []string{"--add-runtime", "x=a/b"}, want: "absolute path"},
 		"bip":               {args: []string{"--bip", "10.0.0.1"}, want: "172.30.0.1/24"},
-		"range alone":       {args: []string{"--fixed-cidr", "10.0.0.0/24"}, want: "--bip"},
 		"slice":             {args: []string{"--cgroup-parent", "a.slice"}, want: "cgroup files itself"},
 		"web pages":         {file: `{"api-cors-header":"*"}`, want: "root here"},
 		"unknown proxy key": {file: `{"proxies":{"httpProxy":"x"}}`, want: "http-proxy"},

@@ -269,9 +269,6 @@ func (c *Config) check() error {
 	if _, err := logopts.Parse(c.Container.LogDriver, c.Container.LogOpts); err != nil {
 		return errs.Wrap(err, "--log-driver and --log-opt")
 	}
-	if r := c.Network.IPv4; r.FixedCIDR.IsValid() && !r.Bridge.IsValid() && c.Network.Bridge == "" {
-		return errs.New(errs.Invalid, "--fixed-cidr %s is a part of the default bridge's subnet, which --bip gives; add it, such as --bip 172.30.0.1/16", r.FixedCIDR)
-	}
 	if p := c.Network.Publish; p.HostPolicy && !p.UserlandProxy {
 		return errs.New(errs.Invalid, "--publish-policy=host needs --userland-proxy: what the host's firewall lets in is carried on by the daemon")
 	}

@@ -28,7 +28,7 @@ var options = []option{
 	{flag: "bridge", short: "b", key: "bridge", help: "Link of the default bridge, or none", set: str(func(c *Config) *string { return &c.Network.Bridge })},
 	{flag: "bip", key: "bip", help: "Address and subnet of the default bridge", set: prefix(func(c *Config) *netipPrefix { return &c.Network.IPv4.Bridge })},
 	{flag: "bip6", key: "bip6", help: "IPv6 address and subnet of the default bridge", set: prefix(func(c *Config) *netipPrefix { return &c.Network.IPv6.Bridge })},
-	{flag: "fixed-cidr", key: "fixed-cidr", help: "Part of the default bridge's subnet that containers get addresses from", set: prefix(func(c *Config) *netipPrefix { return &c.Network.IPv4.FixedCIDR })},
+	{flag: "fixed-cidr", key: "fixed-cidr", help: "Part of the default bridge's subnet that containers get addresses from; without --bip, where it is not part of the one there is, the subnet", set: prefix(func(c *Config) *netipPrefix { return &c.Network.IPv4.FixedCIDR })},
 	{flag: "fixed-cidr-v6", key: "fixed-cidr-v6", help: "The default bridge's IPv6 subnet, or the part of it that containers get addresses from", set: prefix(func(c *Config) *netipPrefix { return &c.Network.IPv6.FixedCIDR })},
 	{flag: "default-gateway", key: "default-gateway", help: "Gateway of the containers on the default bridge", set: address(func(c *Config) *netipAddr { return &c.Network.IPv4.Gateway })},
 	{flag: "default-gateway-v6", key: "default-gateway-v6", help: "IPv6 gateway of the containers on the default bridge", set: address(func(c *Config) *netipAddr { return &c.Network.IPv6.Gateway })},

@@ -3,9 +3,12 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/vishvananda/netlink"
+
+	"github.com/shoalhq/shoal/test/world"
 )
 
 // The daemon's flags about the default network do what they say.
@@ -74,4 +77,28 @@ func TestNetworkOnBridgeOfTheHost(t *testing.T) {
 		}
 		t.Errorf("the host's address is gone: %v", addrs)
 	})
+}
+
+// Without a default bridge a container that names no network has the loopback alone, also one from before.
+func TestNoDefaultBridge(t *testing.T) {
+	w := world.New(t)
+	w.Must(w.Docker("create", "--name", "before", "toolbox", "sh", "-c", "ip link show | grep -c '^[0-9]'"))
+	w.StopDaemon()
+	w.Flag("--bridge", "none")
+	w.StartDaemon()
+	want(t, "networks", w.Must(w.Docker("network", "ls", "--format", "{{.Name}}")), "host\nnone")
+	want(t, "links of the one from before", w.Must(w.Docker("start", "-a", "before")), "1")
+	for _, args := range []string{"run --rm", "run --rm --network default", "run --rm --network bridge", "run --rm -p 8099:80"} {
+		want(t, "links with "+args, w.Must(w.Docker(append(strings.Fields(args), "toolbox", "sh", "-c", "ip link show | grep -c '^[0-9]'")...)), "1")
+	}
+	w.Must(w.Docker("network", "create", "own"))
+	want(t, "links on a network of one's own", w.Must(w.Docker("run", "--rm", "--network", "own", "toolbox", "sh", "-c", "ip link show | grep -c '^[0-9]'")), "2")
+	w.Must(w.Docker("network", "rm", "own"))
+}
+
+// A range without --bip is the default network's subnet.
+func TestFixedRangeAlone(t *testing.T) {
+	w := world.New(t, "--fixed-cidr", "10.45.7.0/28")
+	want(t, "subnet", w.Must(w.Docker("network", "inspect", "bridge", "-f", "{{range .IPAM.Config}}{{.Subnet}} {{.Gateway}} {{.IPRange}}{{end}}")), "10.45.7.0/28 10.45.7.1")
+	wantIn(t, "address", w.Must(w.Docker("run", "--rm", "toolbox", "ip", "addr", "show", "eth0")), "10.45.7.2/28")
 }
