@@ -190,7 +190,7 @@ func TestListFilters(t *testing.T) {
 		if len(res.Deleted) != 1 || res.Reclaimed != 5 {
 			t.Fatalf("%+v", res)
 		}
-		_, _, err = e.RemoveImage(bg, "busy", true, false)
+		_, err = e.RemoveImage(bg, "busy", model.ImageRemoveOptions{Force: true})
 		wantKind(t, err, errs.Conflict, "(alpha); stop it first")
 		must(t, e.Kill(bg, a, ""))
 		must(t, e.Close(bg))

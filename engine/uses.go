@@ -11,28 +11,22 @@ import (
 )
 
 // RemoveImage takes away an image's name, or the image. What a container uses stays, and the message names the
-// container: a running one always, a stopped one unless forced.
-func (e *Engine) RemoveImage(ctx context.Context, ref string, force, noPrune bool) (untagged, deleted []string, err error) {
+// container: a running one always, a stopped one unless forced. Of single platforms the image room itself knows who uses them.
+func (e *Engine) RemoveImage(ctx context.Context, ref string, o model.ImageRemoveOptions) ([]model.ImageDeletion, error) {
+	if len(o.Platforms) > 0 {
+		return e.ports.Images.Remove(ctx, ref, o)
+	}
 	img, err := e.ports.Images.Resolve(ctx, ref, "")
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	byID := strings.HasPrefix(strings.TrimPrefix(img.ID, "sha256:"), strings.TrimPrefix(ref, "sha256:"))
 	if byID || len(img.RepoTags)+len(img.RepoDigests) <= 1 { // the content would go with the name
-		if err := e.imageFree(img, ref, force); err != nil {
-			return nil, nil, err
+		if err := e.imageFree(img, ref, o.Force); err != nil {
+			return nil, err
 		}
 	}
-	gone, err := e.ports.Images.Remove(ctx, ref, model.ImageRemoveOptions{Force: force, NoPrune: noPrune})
-	for _, d := range gone {
-		if d.Untagged != "" {
-			untagged = append(untagged, d.Untagged)
-		}
-		if d.Deleted != "" {
-			deleted = append(deleted, d.Deleted)
-		}
-	}
-	return untagged, deleted, err
+	return e.ports.Images.Remove(ctx, ref, o)
 }
 
 // imageFree says which container is in the way of an image's removal.

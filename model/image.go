@@ -132,8 +132,9 @@ type ImageDeletion struct {
 
 // ImageRemoveOptions are the choices about removing an image.
 type ImageRemoveOptions struct {
-	Force   bool
-	NoPrune bool // keep untagged parents; they do not exist here as images of their own, so it changes nothing
+	Force     bool
+	Platforms []string // of these alone, of an image of several
+	NoPrune   bool     // keep untagged parents; they do not exist here as images of their own, so it changes nothing
 }
 
 // ImagePruneReport says what a prune took away.

@@ -23,22 +23,14 @@ type apiImages struct {
 	spare  spare.Space
 }
 
-func (a apiImages) Remove(ctx context.Context, ref string, o model.ImageRemoveOptions) ([]model.ImageDeletion, error) {
+func (a apiImages) Remove(ctx context.Context, ref string, o model.ImageRemoveOptions) (gone []model.ImageDeletion, err error) {
 	if _, err := a.Images.Store.Resolve(ctx, ref, ""); err != nil {
 		return nil, err // a built-in image that nobody has used yet need not be unpacked to be removed
 	}
-	var untagged, deleted []string
-	err := a.spare.Retry(func() (err error) {
-		untagged, deleted, err = a.engine.RemoveImage(ctx, ref, o.Force, o.NoPrune)
+	err = a.spare.Retry(func() (err error) {
+		gone, err = a.engine.RemoveImage(ctx, ref, o)
 		return err
 	})
-	var gone []model.ImageDeletion
-	for _, u := range untagged {
-		gone = append(gone, model.ImageDeletion{Untagged: u})
-	}
-	for _, d := range deleted {
-		gone = append(gone, model.ImageDeletion{Deleted: d})
-	}
 	return gone, err
 }
 

@@ -162,10 +162,13 @@ func (s *Server) imageRemove(w http.ResponseWriter, r *http.Request, v types.Ver
 	if err != nil {
 		return err
 	}
-	if platforms := q.Values["platforms"]; v >= 50 && len(platforms) > 0 {
-		return errs.New(errs.Unsupported, "removing single platforms (%s) of image %s is not supported; leave platforms out to remove the image", strings.Join(platforms, ", "), r.PathValue("name"))
+	o := model.ImageRemoveOptions{Force: q.bool("force"), NoPrune: q.bool("noprune")}
+	if v >= 50 {
+		if o.Platforms, err = platforms(q.Values["platforms"]); err != nil {
+			return err
+		}
 	}
-	list, err := s.b.Images.Remove(s.detached(), r.PathValue("name"), model.ImageRemoveOptions{Force: q.bool("force"), NoPrune: q.bool("noprune")})
+	list, err := s.b.Images.Remove(s.detached(), r.PathValue("name"), o)
 	if err != nil {
 		return err
 	}

@@ -71,6 +71,9 @@ func (s *Store) Remove(ctx context.Context, ref string, o model.ImageRemoveOptio
 	if err != nil {
 		return nil, err
 	}
+	if len(o.Platforms) > 0 {
+		return s.removePlatforms(ctx, b, f, o)
+	}
 	id := f.target.id
 	all := idx.byID[id]
 	gone := []*record{f.named}
