@@ -289,8 +289,19 @@ func (a *App) copyContext(from string, c *client.Context, files map[string][]byt
 		o := a.global
 		o.Context = "default"
 		ep, err := client.Resolve(o)
-		c.Host = ep.Host
-		return err
+		if err != nil {
+			return err
+		}
+		c.Host, c.SkipTLSVerify = ep.Host, ep.TLS != nil && ep.TLS.InsecureSkipVerify
+		for name, path := range map[string]string{"ca.pem": ep.Files.CA, "cert.pem": ep.Files.Cert, "key.pem": ep.Files.Key} {
+			if path == "" {
+				continue
+			}
+			if files[name], err = os.ReadFile(path); err != nil {
+				return errs.Wrap(err, "read %s of the default context", name)
+			}
+		}
+		return nil
 	}
 	other, err := client.LoadContext(a.configDir(), from)
 	if err != nil {

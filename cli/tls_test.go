@@ -185,6 +185,11 @@ func TestContextsWithTLS(t *testing.T) {
 	if fi, err := os.Stat(saved); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("an exported key is open to others: %v %v", fi.Mode(), err)
 	}
+	// The default context has its certificates where the environment says.
+	if out, ok := run("shoal", first, []string{"DOCKER_HOST=" + host, "DOCKER_TLS_VERIFY=1", "DOCKER_CERT_PATH=" + files}, "context", "create", "copied", "--docker", "from=default"); !ok {
+		t.Error(out)
+	}
+	must("shoal", first, "--context", "copied", "ps", "-q")
 	programs := []string{"shoal"}
 	if _, err := exec.LookPath("docker"); err == nil {
 		programs = append(programs, "docker")

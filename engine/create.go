@@ -315,7 +315,7 @@ func releaseLayer(c *model.Container, dir string) error {
 func (e *Engine) fillVolumes(ctx context.Context, c *model.Container) error {
 	var lowers []string
 	for _, mp := range c.Mounts {
-		if mp.Type != "volume" || mp.Spec != nil && mp.Spec.Volume != nil && (mp.Spec.Volume.NoCopy || mp.Spec.Volume.Subpath != "") {
+		if mp.Type != "volume" || mp.Spec != nil && mp.Spec.Volume != nil && mp.Spec.Volume.NoCopy {
 			continue
 		}
 		if lowers == nil {
@@ -324,7 +324,7 @@ func (e *Engine) fillVolumes(ctx context.Context, c *model.Container) error {
 				return err
 			}
 		}
-		if err := e.ports.Volumes.Fill(ctx, mp.Name, lowers, mp.Destination); err != nil {
+		if err := e.ports.Volumes.Fill(ctx, mp.Name, lowers, mp.Destination, mp.Subpath()); err != nil {
 			return errs.Wrap(err, "copy the image's files at %s into volume %q", mp.Destination, mp.Name)
 		}
 	}

@@ -322,7 +322,7 @@ func (f fakeVolumes) Mount(_ context.Context, name, id string) (model.VolumeMoun
 func (f fakeVolumes) Unmount(_ context.Context, name, id string) error {
 	return f.change(name, func(v *fakeVolume) { delete(v.mounts, id) })
 }
-func (f fakeVolumes) Fill(context.Context, string, []string, string) error {
+func (f fakeVolumes) Fill(context.Context, string, []string, string, string) error {
 	return f.w.fault("volumes.Fill")
 }
 func (f fakeVolumes) Remove(_ context.Context, name string, force bool) error {

@@ -100,7 +100,7 @@ type Volumes interface {
 	Release(ctx context.Context, name, containerID string) error
 	Mount(ctx context.Context, name, containerID string) (model.VolumeMount, error)
 	Unmount(ctx context.Context, name, containerID string) error
-	Fill(ctx context.Context, name string, lowers []string, path string) error
+	Fill(ctx context.Context, name string, lowers []string, path, sub string) error
 	// Remove takes a volume away; Conflict when a container uses it. Force: not being there is no error.
 	Remove(ctx context.Context, name string, force bool) error
 }

@@ -40,6 +40,7 @@ func (e *Engine) Top(ctx context.Context, ref, psArgs string) (model.TopResult, 
 		return model.TopResult{}, errs.Wrap(err, "processes of container %s", en.get().Name)
 	}
 	slices.Sort(pids)
+	e.publish(en.get(), "top", nil)
 	if args := strings.Fields(psArgs); len(args) > 0 && psArgs != "-ef" {
 		return runPs(ctx, args, pids)
 	}

@@ -22,14 +22,14 @@ import (
 // directory's owner and mode. An image that has no directory there changes nothing. The content appears at once: until
 // the copy is whole the volume stays empty, whatever happens. lowers are the image's layers, top first; its symbolic
 // links are followed within the image only. A volume of another filesystem is mounted for it, except one in memory, which
-// would forget it.
-func (v *Volumes) Fill(ctx context.Context, name string, lowers []string, path string) error {
+// would forget it. With sub, that directory of the volume is filled; one that is not there is left to the mount to complain of.
+func (v *Volumes) Fill(ctx context.Context, name string, lowers []string, path, sub string) error {
 	vol, err := v.get(name)
 	if err != nil || len(lowers) == 0 || vol.Driver == model.LocalDriver && vol.Options["type"] == "tmpfs" {
 		return err
 	}
 	if plain(vol) {
-		if err := v.fillPlain(ctx, name, lowers, path); err != nil {
+		if err := v.fillPlain(ctx, name, lowers, path, sub); err != nil {
 			return errs.Wrap(err, "fill volume %s from %s", name, path)
 		}
 		return nil
@@ -45,7 +45,23 @@ func (v *Volumes) Fill(ctx context.Context, name string, lowers []string, path s
 		return err
 	}
 	defer release()
-	return errs.Wrap(fillInPlace(ctx, dst, src), "fill volume %s from %s", name, path)
+	return errs.Wrap(fillPart(ctx, dst, src, sub), "fill volume %s from %s", name, path)
+}
+
+// fillPart fills a directory of a volume; "" is its root.
+func fillPart(ctx context.Context, root, src *os.File, sub string) error {
+	if sub == "" {
+		return fillInPlace(ctx, root, src)
+	}
+	part, err := openBelow(root, sub)
+	if err == unix.ENOENT || err == unix.ENOTDIR {
+		return nil
+	}
+	if err != nil {
+		return errs.Wrap(err, "open %s in the volume", sub)
+	}
+	defer part.Close()
+	return fillInPlace(ctx, part, src)
 }
 
 // openImage opens a directory of an image; nil when it has none there.
@@ -62,7 +78,7 @@ func openImage(lowers []string, path string) (*os.File, error) {
 	return src, errs.Wrap(err, "open %s in the image", path)
 }
 
-func (v *Volumes) fillPlain(ctx context.Context, name string, lowers []string, path string) error {
+func (v *Volumes) fillPlain(ctx context.Context, name string, lowers []string, path, sub string) error {
 	unlock, err := v.lock(ctx, name)
 	if err != nil {
 		return err
@@ -77,7 +93,7 @@ func (v *Volumes) fillPlain(ctx context.Context, name string, lowers []string, p
 	}
 	vol := e.volume
 	empty, err := isEmpty(vol.Mountpoint)
-	if err != nil || !empty && !halfFilled(vol.Mountpoint) {
+	if err != nil || sub == "" && !empty && !halfFilled(vol.Mountpoint) || sub != "" && empty {
 		return err
 	}
 	src, err := openImage(lowers, path)
@@ -94,7 +110,7 @@ func (v *Volumes) fillPlain(ctx context.Context, name string, lowers []string, p
 		return err
 	}
 	defer dst.Close()
-	if err := fillInPlace(ctx, dst, src); err != nil {
+	if err := fillPart(ctx, dst, src, sub); err != nil || sub != "" {
 		return err
 	}
 	return own(vol.Mountpoint, vol.Options)

@@ -56,14 +56,14 @@ func TestFill(t *testing.T) {
 	lowers := layers(t)
 	vol := make1(t, v, model.Volume{Name: "data"})
 	failpoint.Arm("volume/fill/rename=error(cut)")
-	if err := v.Fill(ctx, "data", lowers, "/data"); err == nil {
+	if err := v.Fill(ctx, "data", lowers, "/data", ""); err == nil {
 		t.Fatal("no error")
 	}
 	failpoint.Arm("")
 	if empty, _ := isEmpty(vol.Mountpoint); !empty {
 		t.Fatal("half filled")
 	}
-	must(t, v.Fill(ctx, "data", lowers, "/var/inside"))
+	must(t, v.Fill(ctx, "data", lowers, "/var/inside", ""))
 	at := func(name string) *syscall.Stat_t {
 		st, err := os.Lstat(filepath.Join(vol.Mountpoint, name))
 		if err != nil {
@@ -88,15 +88,15 @@ func TestFill(t *testing.T) {
 		t.Fatal(err)
 	}
 	must(t, os.WriteFile(filepath.Join(vol.Mountpoint, "a"), []byte("mine"), 0o600))
-	must(t, v.Fill(ctx, "data", lowers, "/data"))
+	must(t, v.Fill(ctx, "data", lowers, "/data", ""))
 	if b, _ := os.ReadFile(filepath.Join(vol.Mountpoint, "a")); string(b) != "mine" {
 		t.Fatal("filled twice")
 	}
 	make1(t, v, model.Volume{Name: "other"})
 	for _, path := range []string{"/not/there", "/data/a", "/data/link"} {
-		must(t, v.Fill(ctx, "other", lowers, path))
+		must(t, v.Fill(ctx, "other", lowers, path, ""))
 	}
-	must(t, v.Fill(ctx, "other", lowers[1:], "/data")) // one layer
+	must(t, v.Fill(ctx, "other", lowers[1:], "/data", "")) // one layer
 	if _, err := os.Stat(filepath.Join(v.data("other"), "deleted")); err != nil {
 		t.Fatal(err)
 	}
@@ -113,7 +113,7 @@ func TestFillInPlace(t *testing.T) {
 	dir := t.TempDir()
 	make1(t, v, model.Volume{Name: "bound", Options: map[string]string{"type": "none", "o": "bind", "device": dir}})
 	failpoint.Arm("volume/fill/aside=error(cut)")
-	if err := v.Fill(ctx, "bound", lowers, "/data"); err == nil {
+	if err := v.Fill(ctx, "bound", lowers, "/data", ""); err == nil {
 		t.Fatal("no error")
 	}
 	failpoint.Arm("")
@@ -121,18 +121,18 @@ func TestFillInPlace(t *testing.T) {
 		t.Fatal("half filled")
 	}
 	must(t, os.MkdirAll(dir+"/"+partMade+"/torn", 0o755)) // by a crash
-	must(t, v.Fill(ctx, "bound", lowers, "/data"))
+	must(t, v.Fill(ctx, "bound", lowers, "/data", ""))
 	plain := make1(t, v, model.Volume{Name: "plain"})
-	must(t, v.Fill(ctx, "plain", lowers, "/data"))
+	must(t, v.Fill(ctx, "plain", lowers, "/data", ""))
 	same(t, "filled in place", describe(t, dir), describe(t, plain.Mountpoint))
 	// A crash between the two steps is finished later.
 	second := t.TempDir()
 	must(t, os.Rename(dir, second+"/"+wholeMade))
 	make1(t, v, model.Volume{Name: "second", Options: map[string]string{"type": "none", "o": "bind", "device": second}})
-	must(t, v.Fill(ctx, "second", lowers, "/data"))
+	must(t, v.Fill(ctx, "second", lowers, "/data", ""))
 	same(t, "finished", describe(t, second), describe(t, plain.Mountpoint))
 	must(t, os.Remove(second+"/a"))
-	must(t, v.Fill(ctx, "second", lowers, "/data"))
+	must(t, v.Fill(ctx, "second", lowers, "/data", ""))
 	if _, err := os.Stat(second + "/a"); err == nil {
 		t.Fatal("filled twice")
 	}
@@ -147,7 +147,7 @@ func TestFillWhileRunning(t *testing.T) {
 	seen, err := os.Open(vol.Mountpoint) // as the container has it
 	must(t, err)
 	defer seen.Close()
-	must(t, v.Fill(ctx, "data", layers(t), "/data"))
+	must(t, v.Fill(ctx, "data", layers(t), "/data", ""))
 	if names, err := seen.Readdirnames(-1); err != nil || !slices.Contains(names, "new") {
 		t.Fatal("the running container has lost the volume:", names, err)
 	}

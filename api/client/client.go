@@ -180,5 +180,6 @@ type Endpoint struct {
 	Source  string // what named it: "--host", "DOCKER_HOST", "context \"x\"", "the default"
 	Context string // name of the context, "default" when none
 	TLS     *tls.Config
+	Files   TLSOptions // what TLS was made of, when not of a context
 	headers map[string]string
 }

@@ -60,7 +60,7 @@ func Resolve(o Options) (Endpoint, error) {
 	if ep.Host, err = normalHost(ep.Host, o.secured(ep.Host)); err != nil {
 		return ep, errs.Wrap(err, "%s", ep.Source)
 	}
-	ep.TLS, err = o.tlsConfig(ep.Host, dir)
+	ep.TLS, ep.Files, err = o.tlsConfig(ep.Host, dir)
 	return ep, err
 }
 
@@ -138,12 +138,12 @@ func (o Options) secured(host string) bool {
 }
 
 // tlsConfig follows Docker's flags and DOCKER_TLS, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH.
-func (o Options) tlsConfig(host, dir string) (*tls.Config, error) {
+func (o Options) tlsConfig(host, dir string) (*tls.Config, TLSOptions, error) {
 	if strings.HasPrefix(host, "unix://") || strings.HasPrefix(host, "ssh://") {
-		return nil, nil
+		return nil, TLSOptions{}, nil
 	}
 	if !o.secured(host) {
-		return nil, nil
+		return nil, TLSOptions{}, nil
 	}
 	t := o.TLS
 	t.Verify = t.Verify || o.getenv("DOCKER_TLS_VERIFY") != ""
@@ -153,7 +153,8 @@ func (o Options) tlsConfig(host, dir string) (*tls.Config, error) {
 			*to = path
 		}
 	}
-	return loadTLS(t, t.Verify || !t.Enabled && strings.HasPrefix(host, "https://"))
+	cfg, err := loadTLS(t, t.Verify || !t.Enabled && strings.HasPrefix(host, "https://"))
+	return cfg, t, err
 }
 
 func loadTLS(t TLSOptions, verify bool) (*tls.Config, error) {

@@ -88,6 +88,16 @@ func TestMountOptions(t *testing.T) {
 			"for d in /m /m/sub; do if touch $d/x 2>/dev/null; then rm $d/x; echo rw; else echo ro; fi; done")
 		want(t, "-v DIR:/m:ro by a client of "+v, strings.TrimSpace(r.Out+r.Err), wants)
 	}
+	// An empty part of a volume gets what the image has; one with content is left alone.
+	w.Must(w.Docker("run", "--rm", "-v", "parts:/v", "toolbox", "sh", "-c", "mkdir -p /v/a/b /v/full; echo mine > /v/full/mine"))
+	part := func(sub, options string) string {
+		r := w.Docker("run", "--rm", "--network", "none", "--mount", "type=volume,src=parts,dst=/content,volume-subpath="+sub+options, "content:1", "sh", "-c", "cd /content && find . -type f")
+		return strings.TrimSpace(r.Out + r.Err)
+	}
+	want(t, "part with nocopy", part("a/b", ",volume-nocopy"), "")
+	want(t, "empty part", part("a/b", ""), "dir/f")
+	want(t, "full part", part("full", ""), "mine")
+	want(t, "what the volume has", w.Must(w.Docker("run", "--rm", "-v", "parts:/v", "toolbox", "sh", "-c", "find /v -type f | sort")), "/v/a/b/dir/f\n/v/full/mine")
 	w.Must(w.Docker("create", "--name", "still", "--mount", "type=volume,src=vol,dst=/m,volume-subpath=a", "toolbox", "true"))
 	w.Must(w.Docker("cp", "still:/m/b/f", filepath.Join(dir, "copied")))
 	b, _ := os.ReadFile(dir + "/copied")
