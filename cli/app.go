@@ -120,7 +120,12 @@ func interruptible(ctx context.Context) (context.Context, context.CancelFunc) {
 // interrupted is the signal that ended an interruptible context.
 type interrupted syscall.Signal
 
-func (i interrupted) Error() string { return "interrupted: " + syscall.Signal(i).String() }
+func (i interrupted) Error() string {
+	if syscall.Signal(i) == syscall.SIGINT {
+		return "interrupted"
+	}
+	return "interrupted: " + syscall.Signal(i).String()
+}
 
 // exit is an error that carries the exit code; err may be nil when all has been said.
 type exit struct {
