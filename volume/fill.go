@@ -203,12 +203,12 @@ func fillInPlace(ctx context.Context, dst, src *os.File) error {
 		}
 	}
 	if !whole {
-		if err := copyAside(ctx, base, src); err != nil {
+		if err := copyAside(ctx, base, dst, src); err != nil {
 			os.RemoveAll(base + partMade)
 			return err
 		}
 	}
-	made, err := os.Open(base + wholeMade)
+	made, err := openOwn(dst, wholeMade)
 	if err != nil {
 		return err
 	}
@@ -238,12 +238,25 @@ func fillInPlace(ctx context.Context, dst, src *os.File) error {
 	return nil
 }
 
+// openOwn opens a directory that filling in place has made. A container that has the volume may have put a link there, which
+// would lead to the host's files.
+func openOwn(dst *os.File, name string) (*os.File, error) {
+	fd, err := unix.Openat(int(dst.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err == unix.ENOTDIR || err == unix.ELOOP {
+		return nil, errs.New(errs.Conflict, "%s in the volume is no directory: the name is the engine's; remove it, or use the volume with nocopy", name)
+	}
+	if err != nil {
+		return nil, wrapAt(name, err)
+	}
+	return os.NewFile(uintptr(fd), name), nil
+}
+
 // copyAside copies an image's directory into the volume under a name of its own.
-func copyAside(ctx context.Context, base string, src *os.File) error {
+func copyAside(ctx context.Context, base string, dst, src *os.File) error {
 	if err := os.Mkdir(base+partMade, 0o700); err != nil {
 		return err
 	}
-	part, err := os.Open(base + partMade)
+	part, err := openOwn(dst, partMade)
 	if err != nil {
 		return err
 	}

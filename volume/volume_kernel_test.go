@@ -138,6 +138,26 @@ func TestFillInPlace(t *testing.T) {
 	}
 }
 
+// TestFillFollowsNoLink: what a container puts under the names that filling in place uses leads nowhere outside the volume.
+func TestFillFollowsNoLink(t *testing.T) {
+	v := open(t, t.TempDir())
+	lowers := layers(t)
+	for _, name := range []string{partMade, wholeMade} {
+		outside := t.TempDir()
+		must(t, os.WriteFile(outside+"/secret", nil, 0o600))
+		vol := make1(t, v, model.Volume{Name: "v" + name})
+		must(t, os.Mkdir(vol.Mountpoint+"/sub", 0o755))
+		for _, at := range []string{vol.Mountpoint, vol.Mountpoint + "/sub"} {
+			must(t, os.Symlink(outside, at+"/"+name))
+		}
+		v.Fill(t.Context(), vol.Name, lowers, "/data", "") // may fail: it is no name for users
+		v.Fill(t.Context(), vol.Name, lowers, "/data", "sub")
+		if names, err := os.ReadDir(outside); err != nil || len(names) != 1 {
+			t.Errorf("%s: a directory outside has become %v (%v)", name, names, err)
+		}
+	}
+}
+
 // TestFillWhileRunning: a container that runs with an empty volume sees what another's image puts there.
 func TestFillWhileRunning(t *testing.T) {
 	v := open(t, t.TempDir())
