@@ -208,7 +208,7 @@ func (w *World) AwaitDaemonEnd() {
 	w.T.Helper()
 	select {
 	case <-w.ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(time.Minute):
 		w.daemon.Process.Kill()
 		w.T.Fatalf("the daemon did not end:\n%s", w.DaemonLog())
 	}
