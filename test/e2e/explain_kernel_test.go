@@ -4,7 +4,9 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
@@ -12,11 +14,14 @@ import (
 	"github.com/shoalhq/shoal/test/world"
 )
 
-// explained checks that something is explained by a code and in words.
+// explained waits until something is explained by a code and in words: what was started may not have come as far yet.
 func explained(t *testing.T, w *world.World, name, code, says string) {
 	t.Helper()
-	out := w.Must(w.Shoal("explain", name))
-	if !strings.Contains(out, " "+code+"\n") || !strings.Contains(out, says) {
+	var out string
+	if !world.Await(func() bool {
+		out = w.Must(w.Shoal("explain", name))
+		return strings.Contains(out, " "+code+"\n") && strings.Contains(out, says)
+	}) {
 		t.Errorf("%s: want %s and %q in\n%s", name, code, says, out)
 	}
 }
@@ -86,7 +91,7 @@ func TestExplain(t *testing.T) {
 	var l net.Listener
 	w.InNet(func() { l, _ = net.Listen("tcp", "127.0.0.1:8313") })
 	defer l.Close()
-	explained(t, w, "8313", "port-of-host-process", "e2e.test (pid ")
+	explained(t, w, "8313", "port-of-host-process", fmt.Sprintf(" (pid %d) listens", os.Getpid()))
 
 	explained(t, w, "toolbox", "image-in-use", "lonely (running)")
 	explained(t, w, "127.0.0.1:1/no/image", "registry-unreachable", "127.0.0.1:1")
