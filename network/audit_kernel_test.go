@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -35,6 +36,7 @@ func TestAuditRepairs(t *testing.T) {
 	link, kept := w.m.conts[open.id].endpoints[0].host, w.m.conts[apart.id].endpoints[0].host
 	gateway := open.at.Endpoints["a"].Gateway4.String() + "/16"
 	must(t, exec.Command("ip", "link", "add", "elsewhere", "type", "bridge").Run())
+	var times []time.Duration
 	for _, c := range []struct{ what, harm, look, want string }{
 		{"bridge removed", "ip link del br-a", "ip -br link show br-a", "br-a"},
 		{"bridge down", "ip link set br-a down", "ip link show br-a", ",UP"},
@@ -83,6 +85,7 @@ func TestAuditRepairs(t *testing.T) {
 			continue
 		}
 		t.Log(c.what, took)
+		times = append(times, took)
 		if took >= auditDelay {
 			t.Errorf("%s: repaired after %v", c.what, took)
 		}
@@ -94,6 +97,10 @@ func TestAuditRepairs(t *testing.T) {
 		case <-time.After(patience):
 			t.Errorf("%s: not reported", c.what)
 		}
+	}
+	slices.Sort(times)
+	if len(times) == 0 || times[len(times)/2] > time.Second { // a single one may wait for a busy machine
+		t.Errorf("repaired after %v", times)
 	}
 	// One rule for another: the number stays the same.
 	out, err := exec.Command("nft", "-a", "list", "chain", "inet", "shoal", "early").Output()
