@@ -61,7 +61,7 @@ func (s *Store) removePlatforms(ctx context.Context, b *backend, f found, o mode
 			return classify(err)
 		}
 		for _, i := range list { // the host's ID of the image may be another now
-			i.Labels[imageIDLabel] = id
+			i.Labels = map[string]string{imageIDLabel: id} // the only one that is written
 			if _, err := b.images.Update(ctx, i, "labels."+imageIDLabel); err != nil {
 				return classify(err)
 			}
