@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat"
 )
 
 // maxDepth bounds the depth of a tree that is walked: a container may nest as deep as it likes, a stack may not.
@@ -91,7 +92,7 @@ func (c *copier) entry(src, dst int, name, at string, depth int) error {
 	if kind != unix.S_IFDIR && st.Nlink > 1 {
 		id := [2]uint64{uint64(st.Dev), st.Ino}
 		if first, ok := c.links[id]; ok {
-			return wrapAt(at, unix.Linkat(c.root, first, dst, name, 0))
+			return wrapAt(at, c.link(first, dst, name))
 		}
 		c.links[id] = at
 	}
@@ -119,12 +120,40 @@ func (c *copier) entry(src, dst int, name, at string, depth int) error {
 		err = unix.Fchownat(dst, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW)
 	}
 	if err == nil && kind != unix.S_IFLNK {
-		err = unix.Fchmodat(dst, name, st.Mode&0o7777, 0)
+		err = chmod(dst, name, st.Mode)
 	}
 	if err == nil {
 		err = setTimes(dst, name, &st)
 	}
 	return wrapAt(at, err)
+}
+
+// link makes a further name of a file of the copy. A container that has the copy already may have put a link in the place of a
+// directory on the way there.
+func (c *copier) link(first string, dst int, name string) error {
+	dir, err := openat.Open(c.root, filepath.Dir(first), &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: beneath})
+	if err != nil {
+		return err
+	}
+	defer unix.Close(dir)
+	return unix.Linkat(dir, filepath.Base(first), dst, name, 0)
+}
+
+// chmod changes the mode of what has the name now, unless that is a link by now: fchmodat(2) would follow it.
+func chmod(dir int, name string, mode uint32) error {
+	fd, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		return unix.ELOOP
+	}
+	return unix.Chmod(fmt.Sprintf("/proc/self/fd/%d", fd), mode&0o7777)
 }
 
 func wrapAt(at string, err error) error {

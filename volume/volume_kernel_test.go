@@ -158,6 +158,42 @@ func TestFillFollowsNoLink(t *testing.T) {
 	}
 }
 
+// TestCopyFollowsNoLink: a container that has the copy while it grows, and puts links into it, gets no further name of the
+// host's files, nor another mode for them.
+func TestCopyFollowsNoLink(t *testing.T) {
+	from, to, outside := t.TempDir(), t.TempDir(), t.TempDir()
+	must(t, os.Mkdir(from+"/d", 0o755))
+	must(t, os.WriteFile(from+"/d/a", []byte("x"), 0o600))
+	must(t, os.Link(from+"/d/a", from+"/d/b"))
+	for _, name := range []string{"a", "b"} {
+		must(t, os.WriteFile(outside+"/"+name, nil, 0o600))
+	}
+	src, err := os.Open(from)
+	must(t, err)
+	defer src.Close()
+	dst, err := os.Open(to)
+	must(t, err)
+	defer dst.Close()
+	c := copier{ctx: t.Context(), image: true, progress: func(int64) {
+		must(t, os.Rename(to+"/d", to+"/moved"))
+		must(t, os.Symlink(outside, to+"/d"))
+	}}
+	if err := c.tree(src, dst); err == nil {
+		t.Error("nobody noticed")
+	}
+	must(t, os.Symlink(outside+"/a", to+"/fifo"))
+	if err := chmod(int(dst.Fd()), "fifo", 0o4777); err == nil {
+		t.Error("nobody noticed")
+	}
+	for _, name := range []string{"a", "b"} {
+		var st unix.Stat_t
+		must(t, unix.Stat(outside+"/"+name, &st))
+		if st.Nlink != 1 || st.Mode != unix.S_IFREG|0o600 {
+			t.Errorf("the host's file %s has %d names and the mode %o", name, st.Nlink, st.Mode)
+		}
+	}
+}
+
 // TestFillWhileRunning: a container that runs with an empty volume sees what another's image puts there.
 func TestFillWhileRunning(t *testing.T) {
 	v := open(t, t.TempDir())
