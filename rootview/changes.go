@@ -68,11 +68,14 @@ const (
 	removed                // the layer hides what those below have
 )
 
-// inLayer goes down the path, since a whiteout or an opaque directory on the way decides as well. Layers hold no links
-// on the way of a path that the upper layer has as directories, so plain names are enough.
+// inLayer goes down the path, since a whiteout or an opaque directory on the way decides as well, and so does a link or a file
+// where the upper layer has a directory by now: that link would lead to the host's files.
 func inLayer(layer, rel string) verdict {
 	at := layer
 	for part := range strings.SplitSeq(strings.Trim(rel, "/"), "/") {
+		if at != layer && !plainDir(at) {
+			return removed
+		}
 		hides := at != layer && opaquePath(at)
 		at = filepath.Join(at, part)
 		var st unix.Stat_t
@@ -89,6 +92,12 @@ func inLayer(layer, rel string) verdict {
 	return shown
 }
 
+// plainDir says whether a path ends at a directory, not at a link to one.
+func plainDir(p string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(p, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
 func opaquePath(p string) bool {
 	fd, err := unix.Open(p, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -101,14 +110,17 @@ func opaquePath(p string) bool {
 // hidden lists the names of the lower directory rel that an opaque upper directory hides and does not have itself.
 func hidden(dirs model.OverlayDirs, rel string) (gone []model.Change) {
 	seen := map[string]bool{}
-	for i, l := range dirs.Lower {
+	for _, l := range dirs.Lower {
+		if inLayer(l, rel) != shown || !plainDir(filepath.Join(l, rel)) {
+			continue
+		}
 		es, err := os.ReadDir(filepath.Join(l, rel))
 		if err != nil {
 			continue
 		}
 		for _, e := range es {
 			name := filepath.Join(rel, e.Name())
-			if seen[name] || !inLayers(dirs.Lower[i:], name) {
+			if seen[name] || !inLayers(dirs.Lower, name) {
 				continue
 			}
 			seen[name] = true

@@ -12,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -74,10 +76,17 @@ type treeWriter struct {
 	dev   uint64
 }
 
+// maxDepth bounds the depth of a tree that is walked: a container may nest as deep as it likes, while each level takes a
+// descriptor and a part of the stack.
+const maxDepth = 1024
+
 // dir writes the directory that entry is in the directory descriptor parent, and what is in it.
 func (t *treeWriter) dir(parent int, entry, name string, st *unix.Stat_t) error {
 	if err := t.ctx.Err(); err != nil {
 		return err
+	}
+	if strings.Count(name, "/") > maxDepth {
+		return errs.New(errs.Invalid, "%s...: more than %d directories deep", name[:100], maxDepth)
 	}
 	fd, err := unix.Openat(parent, entry, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {
@@ -133,9 +142,9 @@ func (t *treeWriter) entry(fd int, entry, name string) error {
 		if t.linked(&st, name) {
 			return t.hardLink(&st, name)
 		}
-		file, err := unix.Openat(fd, entry, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		if errors.Is(err, unix.ENOENT) {
-			return nil
+		file, err := openat.Regular(fd, entry)
+		if errors.Is(err, unix.ENOENT) || err == openat.ErrNotRegular {
+			return nil // removed or replaced meanwhile
 		}
 		if err != nil {
 			return &os.PathError{Op: "open", Path: name, Err: err}
@@ -159,11 +168,11 @@ func (t *treeWriter) reopened(at int, name string, st *unix.Stat_t) error {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		// The descriptor's own entry in /proc leads to the very file, whatever has its name now.
-		fd, err := unix.Open("/proc/self/fd/"+itoa(at), unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		file, err := openat.Reopen(at, name)
 		if err != nil {
 			return &os.PathError{Op: "open", Path: name, Err: err}
 		}
-		return t.file(fd, name)
+		return t.file(file, name)
 	case unix.S_IFLNK:
 		var buf [unix.PathMax]byte
 		n, err := unix.Readlinkat(at, "", buf[:])
@@ -179,15 +188,12 @@ func (t *treeWriter) reopened(at int, name string, st *unix.Stat_t) error {
 
 // file writes an open regular file and closes it. A file that shrinks meanwhile is filled with zeros, one that grows is
 // cut at the size that the header told.
-func (t *treeWriter) file(fd int, name string) error {
-	f := os.NewFile(uintptr(fd), name)
+func (t *treeWriter) file(f *os.File, name string) error {
 	defer f.Close()
+	fd := int(f.Fd())
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil // replaced meanwhile
 	}
 	h := t.header(&st, name, tar.TypeReg)
 	h.Size = st.Size

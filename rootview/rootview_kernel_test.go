@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/overlay"
 	"github.com/shoalhq/shoal/model"
@@ -251,6 +253,73 @@ func TestChangesAndReadFile(t *testing.T) {
 	}
 	if s, err := (FS{}).Size(ctx, d, true); err != nil || s.Writable != int64(len("changed")+2) || s.RootFS <= s.Writable {
 		t.Errorf("size %+v %v", s, err)
+	}
+}
+
+// TestLinksInLayersLeadNowhere: a container that has replaced a link of its image by a directory is told nothing of where the
+// link led to on the host, and what is no regular file is not opened.
+func TestLinksInLayersLeadNowhere(t *testing.T) {
+	d := layers(t)
+	host := t.TempDir()
+	put(t, host+"/secret", "x")
+	put(t, host+"/sub/deep", "x")
+	link(t, host, d.Lower[0]+"/a")
+	mnt, err := overlay.Mount(overlay.Dirs{Lower: d.Lower, Upper: d.Upper, Work: d.Work})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := "/proc/self/fd/" + itoa(int(mnt.Fd()))
+	os.Remove(at + "/a")
+	put(t, at+"/a/sub/deep", "mine")
+	for _, name := range []string{"/etc/passwd", "/etc/hosts"} {
+		os.Remove(at + name)
+	}
+	if err := unix.Mknod(at+"/etc/passwd", unix.S_IFCHR|0o666, int(unix.Mkdev(1, 5))); err != nil { // zeros without end
+		t.Fatal(err)
+	}
+	if err := unix.Mkfifo(at+"/etc/hosts", 0o666); err != nil {
+		t.Fatal(err)
+	}
+	mnt.Close()
+	got, err := FS{}.Changes(ctx, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text []string
+	for _, c := range got {
+		text = append(text, string("CAD"[c.Kind])+" "+c.Path)
+	}
+	if want := []string{"C /a", "A /a/sub", "A /a/sub/deep", "C /etc", "C /etc/hosts", "C /etc/passwd"}; !slices.Equal(text, want) {
+		t.Errorf("changes\n%q\nwant\n%q", text, want)
+	}
+	for _, name := range []string{"/etc/passwd", "/etc/hosts"} {
+		if _, err := (FS{}).ReadFile(ctx, d, name, 100); !errs.Is(err, errs.NotFound) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestDepthIsBounded: a tree without end ends a copy, not the daemon.
+func TestDepthIsBounded(t *testing.T) {
+	d := layers(t)
+	at, err := os.OpenRoot(d.Upper)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range maxDepth + 10 {
+		if err := at.Mkdir("d", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		below, err := at.OpenRoot("d")
+		at.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		at = below
+	}
+	at.Close()
+	if err := (FS{}).Export(ctx, View{Dirs: d}, io.Discard); !errs.Is(err, errs.Invalid) {
+		t.Error(err)
 	}
 }
 

@@ -107,9 +107,17 @@ func (FS) ReadFile(ctx context.Context, dirs model.OverlayDirs, p string, limit 
 		return nil, err
 	}
 	defer r.Close()
-	f, err := r.openAt(p, unix.O_RDONLY|unix.O_NONBLOCK, true)
+	at, err := r.openAt(p, unix.O_PATH, true)
 	if err != nil {
 		return nil, err
+	}
+	defer at.Close()
+	f, err := openat.Reopen(int(at.Fd()), p)
+	if err == openat.ErrNotRegular {
+		return nil, errs.New(errs.NotFound, "%s in container is %w", p, err)
+	}
+	if err != nil {
+		return nil, pathError(p, err)
 	}
 	defer f.Close()
 	return readLimited(f, p, limit)
@@ -157,11 +165,8 @@ func plainIn(layer int, rel string) (f *os.File, missing, plain bool) {
 		kind := st.Mode & unix.S_IFMT
 		last := i == len(parts)-1
 		if last && kind == unix.S_IFREG {
-			fd, err := unix.Openat(at, part, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-			if err != nil {
-				return nil, false, false
-			}
-			return os.NewFile(uintptr(fd), rel), false, true
+			f, err := openat.Regular(at, part)
+			return f, false, err == nil
 		}
 		if last || kind != unix.S_IFDIR {
 			return nil, false, false

@@ -218,26 +218,13 @@ func setTimes(dir int, name string, st *unix.Stat_t) error {
 	return unix.UtimesNanoAt(dir, name, times, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// openRegular opens a regular file to read. A container may put something else in its place at any time, and opening a
-// device does things: so what is there is looked at first, and then that is opened.
+// openRegular opens a regular file to read.
 func openRegular(dir int, name string) (*os.File, error) {
-	path, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(path)
-	var st unix.Stat_t
-	if err := unix.Fstat(path, &st); err != nil {
-		return nil, err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+	f, err := openat.Regular(dir, name)
+	if err == openat.ErrNotRegular {
 		return nil, errs.New(errs.Conflict, "it was a file and is something else now; pause the containers that change it (--pause)")
 	}
-	fd, err := unix.Open(fmt.Sprintf("/proc/self/fd/%d", path), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), name), nil
+	return f, err
 }
 
 // content copies what is in a file and leaves out its holes.

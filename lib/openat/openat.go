@@ -2,7 +2,13 @@
 // what is opened; callers say how links and mounts are to be treated.
 package openat
 
-import "golang.org/x/sys/unix"
+import (
+	"errors"
+	"os"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
 
 // tries bounds the repetitions: somebody who renames without end must not hold up the caller for ever. A lookup takes some
 // microseconds, so this is some milliseconds of bad luck in a row.
@@ -18,4 +24,34 @@ func Open(dir int, name string, how *unix.OpenHow) (fd int, err error) {
 		}
 	}
 	return fd, err
+}
+
+// ErrNotRegular says that something else than a regular file has the name.
+var ErrNotRegular = errors.New("no regular file")
+
+// Regular opens a regular file of a directory to read. Somebody may put something else in its place at any time, and opening a
+// pipe waits and opening a device does things: so what is there is looked at first, and then that very thing is opened.
+func Regular(dir int, name string) (*os.File, error) {
+	at, err := unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(at)
+	return Reopen(at, name)
+}
+
+// Reopen is Regular for what is open with O_PATH; the name is the file's in errors.
+func Reopen(at int, name string) (*os.File, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(at, &st); err != nil {
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, ErrNotRegular
+	}
+	fd, err := unix.Open("/proc/self/fd/"+strconv.Itoa(at), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), name), nil
 }
