@@ -5,35 +5,29 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"github.com/containerd/containerd/v2/pkg/archive/tarheader"
 	"golang.org/x/sys/unix"
+
+	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat"
 )
 
 // Diff writes the archive of an overlay's upper directory: what a container added and changed, deletions as whiteouts.
 // The directory may be in use; a file that shrinks meanwhile is padded with zeros, one that vanishes is left out.
 // Entries are in order of their names. Sockets are left out, as no archive can hold them.
+// It goes by descriptors: a container that exchanges a directory for a link meanwhile does not lead out.
 func Diff(ctx context.Context, w io.Writer, upper string) error {
-	d := &differ{tw: tar.NewWriter(w), root: upper, links: map[[2]uint64]string{}}
-	err := filepath.WalkDir(upper, func(path string, entry fs.DirEntry, err error) error {
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			if os.IsNotExist(err) && path != upper {
-				return nil
-			}
-			return err
-		}
-		if path == upper {
-			return nil
-		}
-		return d.add(path)
-	})
+	d := &differ{ctx: ctx, tw: tar.NewWriter(w), links: map[[2]uint64]string{}}
+	top, err := os.Open(upper)
+	if err == nil {
+		err = d.dir(top, "", 0)
+	}
 	if err != nil {
 		return fmt.Errorf("archive of %s: %w", upper, err)
 	}
@@ -41,40 +35,78 @@ func Diff(ctx context.Context, w io.Writer, upper string) error {
 }
 
 type differ struct {
+	ctx   context.Context
 	tw    *tar.Writer
-	root  string
 	links map[[2]uint64]string // device and inode → first name
 }
 
-func (d *differ) add(path string) error {
+// maxDepth bounds the depth of a tree: a container may nest as deep as it likes.
+const maxDepth = 1024
+
+// dir adds what is in a directory, and closes it.
+func (d *differ) dir(f *os.File, at string, depth int) error {
+	defer f.Close()
+	if depth > maxDepth {
+		return errs.New(errs.Invalid, "more than %d directories deep", maxDepth)
+	}
+	if err := d.ctx.Err(); err != nil {
+		return err
+	}
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	for _, base := range names {
+		name := path.Join(at, base)
+		isDir, err := d.add(f, base, name)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if !isDir {
+			continue
+		}
+		fd, err := unix.Openat(int(f.Fd()), base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		switch {
+		case err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP: // not any more
+			continue
+		case err != nil:
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		if err := d.dir(os.NewFile(uintptr(fd), name), name, depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add writes what has a name in a directory, and says whether that is a directory.
+func (d *differ) add(dir *os.File, base, name string) (isDir bool, err error) {
+	path := fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), base)
 	info, err := os.Lstat(path)
 	if os.IsNotExist(err) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return err
-	}
-	name, err := filepath.Rel(d.root, path)
-	if err != nil {
-		return err
+		return false, err
 	}
 	st := info.Sys().(*syscall.Stat_t)
 	switch {
 	case info.Mode()&os.ModeSocket != 0:
-		return nil
+		return false, nil
 	case info.Mode()&os.ModeCharDevice != 0 && st.Rdev == 0:
 		dir, base := filepath.Split(name)
-		return d.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: dir + whiteoutPrefix + base, ModTime: unixEpoch, Format: tar.FormatPAX})
+		return false, d.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: dir + whiteoutPrefix + base, ModTime: unixEpoch, Format: tar.FormatPAX})
 	}
 	link := ""
 	if info.Mode()&os.ModeSymlink != 0 {
 		if link, err = os.Readlink(path); err != nil {
-			return err
+			return false, err
 		}
 	}
 	h, err := tarheader.FileInfoHeaderNoLookups(info, link)
 	if err != nil {
-		return err
+		return false, err
 	}
 	h.Name, h.Format = name, tar.FormatPAX
 	h.AccessTime, h.ChangeTime = zeroTime, zeroTime
@@ -93,23 +125,23 @@ func (d *differ) add(path string) error {
 	}
 	opaque, err := xattrs(path, h)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := d.tw.WriteHeader(h); err != nil {
-		return err
+		return false, err
 	}
 	if opaque {
-		return d.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: h.Name + whiteoutOpaque, ModTime: unixEpoch, Format: tar.FormatPAX})
+		return true, d.tw.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: h.Name + whiteoutOpaque, ModTime: unixEpoch, Format: tar.FormatPAX})
 	}
 	if h.Typeflag != tar.TypeReg || h.Size == 0 {
-		return nil
+		return info.IsDir(), nil
 	}
-	return d.body(path, h.Size)
+	return false, d.body(dir, base, h.Size)
 }
 
-func (d *differ) body(path string, size int64) error {
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil && !os.IsNotExist(err) {
+func (d *differ) body(dir *os.File, base string, size int64) error {
+	f, err := openat.Regular(int(dir.Fd()), base)
+	if err != nil && err != unix.ENOENT && err != openat.ErrNotRegular { // or gone, or replaced meanwhile
 		return err
 	}
 	var n int64
