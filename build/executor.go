@@ -241,15 +241,15 @@ func mountRoot(ctx context.Context, s *step, dir, label string, root buildexec.M
 
 // spec is the step's OCI configuration.
 func (e *executor) spec(ctx context.Context, s *step, mounts []buildexec.Mount, meta buildexec.Meta, ns netNamespace) (*specs.Spec, func(), error) {
-	uid, gid, groups, err := oci.GetUser(s.rootfs, meta.User)
+	who, err := userOf(s.rootfs, meta.User)
 	if err != nil {
 		return nil, nil, errs.New(errs.Invalid, "build step: user %q: %w", meta.User, err)
 	}
-	opts := []ctdoci.SpecOpts{oci.WithUIDGID(uid, gid, groups)}
+	opts := []ctdoci.SpecOpts{oci.WithUIDGID(who.UID, who.GID, who.AdditionalGids)}
 	if meta.ReadonlyRootFS {
 		opts = append(opts, ctdoci.WithRootFSReadonly())
 	}
-	if err := makeCwd(s.rootfs, meta.Cwd, int(uid), int(gid)); err != nil {
+	if err := makeCwd(s.rootfs, meta.Cwd, int(who.UID), int(who.GID)); err != nil {
 		return nil, nil, err
 	}
 	dir := e.dir(s.id)
@@ -435,11 +435,11 @@ func (e *executor) Exec(ctx context.Context, id string, p buildexec.ProcessInfo)
 		process.Env = p.Meta.Env
 	}
 	if p.Meta.User != "" {
-		uid, gid, groups, err := oci.GetUser(s.rootfs, p.Meta.User)
+		who, err := userOf(s.rootfs, p.Meta.User)
 		if err != nil {
 			return errs.New(errs.Invalid, "build step: user %q: %w", p.Meta.User, err)
 		}
-		process.User = specs.User{UID: uid, GID: gid, AdditionalGids: groups}
+		process.User = who
 	}
 	data, err := json.Marshal(process)
 	if err != nil {

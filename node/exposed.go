@@ -14,6 +14,7 @@ import (
 
 	"github.com/shoalhq/shoal/api/access"
 	"github.com/shoalhq/shoal/doctor"
+	"github.com/shoalhq/shoal/lib/openat"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -170,12 +171,12 @@ func keyBeside(cert string) bool {
 }
 
 func smallFile(path string) []byte {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	f, err := openat.Regular(unix.AT_FDCWD, path)
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() || st.Size() > maxKeyFile {
+	if st, err := f.Stat(); err != nil || st.Size() > maxKeyFile {
 		return nil
 	}
 	b, _ := io.ReadAll(io.LimitReader(f, maxKeyFile))
