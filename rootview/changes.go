@@ -2,7 +2,6 @@ package rootview
 
 import (
 	"context"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,24 +10,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/shoalhq/shoal/lib/openat"
 	"github.com/shoalhq/shoal/model"
 )
 
 // Changes lists what the writable layer has that the image has not, sorted by path, as `docker diff` does.
 func (FS) Changes(ctx context.Context, dirs model.OverlayDirs) ([]model.Change, error) {
 	var changes []model.Change
-	err := filepath.WalkDir(dirs.Upper, func(p string, d fs.DirEntry, err error) error {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil || p == dirs.Upper {
+	err := openat.Walk(dirs.Upper, func(name string, at int, base string, st *unix.Stat_t) error {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		rel := strings.TrimPrefix(p, dirs.Upper)
-		var st unix.Stat_t
-		if err := unix.Lstat(p, &st); err != nil {
-			return err
-		}
+		rel := "/" + name
 		if st.Mode&unix.S_IFMT == unix.S_IFCHR && st.Rdev == 0 {
 			changes = append(changes, model.Change{Path: rel, Kind: model.ChangeDeleted})
 			return nil
@@ -38,7 +31,7 @@ func (FS) Changes(ctx context.Context, dirs model.OverlayDirs) ([]model.Change, 
 			kind = model.ChangeModified
 		}
 		changes = append(changes, model.Change{Path: rel, Kind: kind})
-		if d.IsDir() && kind == model.ChangeModified && opaquePath(p) {
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR && kind == model.ChangeModified && opaqueAt(at, base) {
 			changes = append(changes, hidden(dirs, rel)...)
 		}
 		return nil
@@ -98,8 +91,10 @@ func plainDir(p string) bool {
 	return unix.Lstat(p, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-func opaquePath(p string) bool {
-	fd, err := unix.Open(p, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+func opaquePath(p string) bool { return opaqueAt(unix.AT_FDCWD, p) }
+
+func opaqueAt(dir int, name string) bool {
+	fd, err := unix.Openat(dir, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false
 	}
@@ -170,24 +165,20 @@ func treeSize(ctx context.Context, dir string) (total int64, err error) {
 		return 0, nil
 	}
 	seen := map[uint64]bool{}
-	err = filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if os.IsNotExist(err) {
-			return nil // removed meanwhile
-		}
-		if err != nil || d.IsDir() {
+	err = openat.Walk(dir, func(_ string, _ int, _ string, st *unix.Stat_t) error {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		var st unix.Stat_t
-		if unix.Lstat(p, &st) != nil || st.Nlink > 1 && seen[st.Ino] {
+		if st.Mode&unix.S_IFMT == unix.S_IFDIR || st.Nlink > 1 && seen[st.Ino] {
 			return nil
 		}
 		seen[st.Ino] = true
 		total += st.Size
 		return nil
 	})
+	if os.IsNotExist(err) { // the container is gone meanwhile
+		err = nil
+	}
 	return total, err
 }
 

@@ -3,13 +3,15 @@ package volume
 import (
 	"context"
 	"io/fs"
-	"path/filepath"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -117,33 +119,17 @@ func (v *Volumes) Prune(ctx context.Context, filters model.Filters) (model.Volum
 
 // diskUse is what a tree takes on the disk it is on, each file once; other filesystems mounted within are left out.
 func diskUse(dir string) (int64, error) {
-	var sum int64
+	var top unix.Stat_t
+	if err := unix.Stat(dir, &top); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: dir, Err: err}
+	}
+	sum := top.Blocks * 512
 	seen := map[uint64]bool{}
-	var device uint64
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			if path == dir {
-				return err
-			}
-			return nil // it went away meanwhile
+	err := openat.Walk(dir, func(_ string, _ int, _ string, st *unix.Stat_t) error {
+		if st.Dev != top.Dev {
+			return fs.SkipDir
 		}
-		info, err := d.Info()
-		if err != nil {
-			return nil
-		}
-		st, ok := info.Sys().(*syscall.Stat_t)
-		if !ok {
-			return nil
-		}
-		if path == dir {
-			device = uint64(st.Dev)
-		} else if uint64(st.Dev) != device {
-			if d.IsDir() {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		if st.Nlink > 1 && !d.IsDir() {
+		if st.Nlink > 1 && st.Mode&unix.S_IFMT != unix.S_IFDIR {
 			if seen[st.Ino] {
 				return nil
 			}
