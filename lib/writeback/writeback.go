@@ -70,11 +70,15 @@ func (s *Starter) run() {
 
 func start(root int, name string) {
 	name = strings.TrimPrefix(filepath.Clean("/"+name), "/")
-	fd, err := openat.Open(root, name, &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC | unix.O_NOATIME,
-		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	at, err := openat.Open(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
 	if err != nil {
 		return
 	}
-	defer unix.Close(fd)
-	unix.SyncFileRange(fd, 0, 0, unix.SYNC_FILE_RANGE_WRITE) // refused for what is no file
+	defer unix.Close(at)
+	f, err := openat.Reopen(at, name) // an archive may have put a device in its place by now
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	unix.SyncFileRange(int(f.Fd()), 0, 0, unix.SYNC_FILE_RANGE_WRITE)
 }
