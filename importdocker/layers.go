@@ -114,15 +114,15 @@ func assemble(w io.Writer, split, dir string) error {
 type inLayer int
 
 func (l inLayer) Get(name string) (io.ReadCloser, error) {
-	how := &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_CLOEXEC | unix.O_NONBLOCK, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	fd, err := openat.Open(int(l), strings.TrimLeft(filepath.Clean("/"+name), "/"), how)
+	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	at, err := openat.Open(int(l), strings.TrimLeft(filepath.Clean("/"+name), "/"), how)
 	if err != nil {
 		return nil, errs.New(errs.Damaged, "open %s: %w", name, err)
 	}
-	f := os.NewFile(uintptr(fd), name)
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		f.Close()
-		return nil, errs.New(errs.Damaged, "%s is no file", name)
+	defer unix.Close(at)
+	f, err := openat.Reopen(at, name) // an image may have had a device come after a file of that name
+	if err != nil {
+		return nil, errs.New(errs.Damaged, "open %s: %w", name, err)
 	}
 	return f, nil
 }

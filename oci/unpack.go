@@ -21,6 +21,7 @@ import (
 	"github.com/shoalhq/shoal/image/layer"
 	"github.com/shoalhq/shoal/lib/atomicfile"
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat"
 	"github.com/shoalhq/shoal/lib/undo"
 	"github.com/shoalhq/shoal/runtime/spec"
 )
@@ -250,7 +251,12 @@ func userFor(root, name string, p *specs.Process) error {
 		return nil
 	}
 	open := func(path string) io.Reader {
-		f, err := openIn(root, path, unix.O_RDONLY|unix.O_NONBLOCK)
+		at, err := openIn(root, path, unix.O_PATH)
+		if err != nil {
+			return strings.NewReader("")
+		}
+		defer at.Close()
+		f, err := openat.Reopen(int(at.Fd()), path) // an image may have a device there, whose opening does things
 		if err != nil {
 			return strings.NewReader("")
 		}
