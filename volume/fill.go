@@ -13,6 +13,7 @@ import (
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/ids"
+	"github.com/shoalhq/shoal/lib/openat"
 	"github.com/shoalhq/shoal/lib/overlay"
 	"github.com/shoalhq/shoal/lib/projquota"
 	"github.com/shoalhq/shoal/model"
@@ -133,7 +134,7 @@ func (v *Volumes) fill(ctx context.Context, vol model.Volume, src *os.File) erro
 	if err := os.Mkdir(fresh, 0o700); err != nil {
 		return err
 	}
-	defer os.RemoveAll(fresh)                           // is gone by then if all went well
+	defer openat.RemoveAll(fresh)                       // is gone by then if all went well
 	if err := projquota.Join(fresh, data); err != nil { // the limit of the volume's size holds for what takes its place
 		return err
 	}
@@ -198,13 +199,13 @@ func fillInPlace(ctx context.Context, dst, src *os.File) error {
 	}
 	base := fmt.Sprintf("/proc/self/fd/%d/", dst.Fd())
 	if half {
-		if err := os.RemoveAll(base + partMade); err != nil {
+		if err := openat.RemoveAll(base + partMade); err != nil {
 			return err
 		}
 	}
 	if !whole {
 		if err := copyAside(ctx, base, dst, src); err != nil {
-			os.RemoveAll(base + partMade)
+			openat.RemoveAll(base + partMade)
 			return err
 		}
 	}

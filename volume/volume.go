@@ -28,6 +28,7 @@ import (
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/ids"
 	"github.com/shoalhq/shoal/lib/keylock"
+	"github.com/shoalhq/shoal/lib/openat"
 	"github.com/shoalhq/shoal/lib/plugin"
 	"github.com/shoalhq/shoal/lib/projquota"
 	"github.com/shoalhq/shoal/model"
@@ -310,7 +311,7 @@ func discard(dir string) error {
 	if err := projquota.Release(filepath.Join(dir, dataDir)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return os.RemoveAll(dir)
+	return openat.RemoveAll(dir)
 }
 
 func (v *Volumes) get(name string) (model.Volume, error) {

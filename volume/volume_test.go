@@ -12,6 +12,7 @@ import (
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/failpoint"
 	"github.com/shoalhq/shoal/lib/ids"
+	"github.com/shoalhq/shoal/lib/openat/openattest"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -98,6 +99,15 @@ func TestCreateRefuses(t *testing.T) {
 	}
 	if got := names(t, v, nil); got != "tmp" {
 		t.Fatal(got)
+	}
+}
+
+// A container may nest directories as deep as it likes.
+func TestRemoveDeepTree(t *testing.T) {
+	v := open(t, t.TempDir())
+	openattest.Deep(t, make1(t, v, model.Volume{Name: "deep"}).Mountpoint)
+	if err := v.Remove(t.Context(), "deep", false); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -33,6 +33,7 @@ import (
 	"github.com/shoalhq/shoal/lib/atomicfile"
 	"github.com/shoalhq/shoal/lib/errs"
 	"github.com/shoalhq/shoal/lib/ids"
+	"github.com/shoalhq/shoal/lib/openat"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -149,7 +150,7 @@ func (s *Store) Load() ([]*model.Container, []Damage, error) {
 	for _, entry := range entries {
 		id := entry.Name()
 		if strings.HasPrefix(id, removeMark) {
-			s.work.Go(func() { os.RemoveAll(filepath.Join(s.dir, id)) })
+			s.work.Go(func() { openat.RemoveAll(filepath.Join(s.dir, id)) })
 			continue
 		}
 		if strings.HasPrefix(id, blankMark) {
@@ -332,6 +333,6 @@ func (s *Store) Remove(id string) (dispose func() error, err error) {
 		if s.recycle(gone) {
 			return nil
 		}
-		return errs.Wrap(os.RemoveAll(gone), "remove the files of container %s", ids.Short(id))
+		return errs.Wrap(openat.RemoveAll(gone), "remove the files of container %s", ids.Short(id))
 	}, nil
 }

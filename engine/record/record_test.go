@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/ids"
+	"github.com/shoalhq/shoal/lib/openat/openattest"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -174,6 +175,16 @@ func TestOnlyUntouchedLayersAreUsedAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A container may nest directories as deep as it likes.
+func TestRemoveDeepTree(t *testing.T) {
+	s, _ := Open(t.TempDir(), t.TempDir())
+	defer s.Close()
+	c := sample()
+	create(t, s, c)
+	openattest.Deep(t, filepath.Join(s.Dir(c.ID), UpperDir))
+	remove(t, s, c.ID)
 }
 
 func remove(t *testing.T, s *Store, id string) {

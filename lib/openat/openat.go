@@ -1,4 +1,5 @@
-// Package openat opens files below a directory with openat2(2), whose lookups the kernel may ask to repeat. It knows nothing of
+// Package openat goes about trees that somebody else makes, and may change meanwhile: it opens below a directory with
+// openat2(2), whose lookups the kernel may ask to repeat, opens nothing but regular files, walks and removes. It knows nothing of
 // what is opened; callers say how links and mounts are to be treated.
 package openat
 

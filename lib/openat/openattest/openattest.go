@@ -1,5 +1,6 @@
-// Package openattest lets tests say that they need openat2, which the emulators of other processors may lack (qemu-user
-// 7.2) and no kernel that Shoal runs on does. It must not be used outside of tests.
+// Package openattest helps tests of trees that somebody else made: it makes one, and lets tests say that they need openat2,
+// which the emulators of other processors may lack (qemu-user 7.2) and no kernel that Shoal runs on does. It must not be used
+// outside of tests.
 package openattest
 
 import (
