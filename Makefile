@@ -66,7 +66,7 @@ vm: build
 	SHOAL_BIN=$(BIN) $(GO) test -tags kernel -count 1 -timeout 0 ./test/vm -args $(ARGS)
 
 arm64: arm64-vet
-	GOARCH=arm64 $(EMULATED) $(GO) test -exec qemu-aarch64-static -timeout 30m $(PKG)
+	GOARCH=arm64 $(EMULATED) scripts/arm64 $(GO) test -timeout 30m $(PKG)
 
 arm64-short: arm64-vet
 	@command -v qemu-aarch64-static >/dev/null || { echo "SKIPPED: arm64 unit tests need qemu-aarch64-static (Debian's qemu-user-static)"; exit 0; } && \
