@@ -57,12 +57,7 @@ func userFile(rootfs, name string) io.Reader {
 		return nil
 	}
 	defer unix.Close(root)
-	at, err := openat.Open(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
-	if err != nil {
-		return nil
-	}
-	defer unix.Close(at)
-	f, err := openat.Reopen(at, name)
+	f, err := openat.RegularIn(root, name, 0)
 	if err != nil {
 		return nil
 	}

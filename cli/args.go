@@ -6,6 +6,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/plural"
 )
 
 // count makes a check of the number of arguments; most < 0 means any number.
@@ -18,21 +19,14 @@ func count(least, most int) cobra.PositionalArgs {
 		case least == most && least == 0:
 			want = "accepts no arguments"
 		case least == most:
-			want = fmt.Sprintf("requires %d %s", least, plural("argument", least))
+			want = "requires " + plural.Of(least, "argument")
 		case len(args) < least && most < 0:
-			want = fmt.Sprintf("requires at least %d %s", least, plural("argument", least))
+			want = "requires at least " + plural.Of(least, "argument")
 		case len(args) < least:
-			want = fmt.Sprintf("requires at least %d and at most %d %s", least, most, plural("argument", most))
+			want = fmt.Sprintf("requires at least %d and at most %s", least, plural.Of(most, "argument"))
 		default:
-			want = fmt.Sprintf("requires at most %d %s", most, plural("argument", most))
+			want = "requires at most " + plural.Of(most, "argument")
 		}
 		return usageError{cmd: cmd, code: errs.ExitFailure, err: fmt.Errorf("shoal: '%s' %s", cmd.CommandPath(), want)}
 	}
-}
-
-func plural(word string, n int) string {
-	if n == 1 {
-		return word
-	}
-	return word + "s"
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/shoalhq/shoal/lib/plural"
 )
 
 // WriteText prints findings for people, the worst first; nothing to say is said as well. Then what this host has that others
@@ -28,9 +30,9 @@ func WriteText(w io.Writer, r Report) error {
 		b.WriteString("This host has everything that Shoal uses.\n")
 	case counts[Error] > 0:
 		fmt.Fprintf(&b, "%s, %s, %s: containers will not run as they should before the errors are fixed.\n",
-			many(counts[Error], "error"), many(counts[Warning], "warning"), many(counts[Info], "note"))
+			plural.Of(counts[Error], "error"), plural.Of(counts[Warning], "warning"), plural.Of(counts[Info], "note"))
 	default:
-		fmt.Fprintf(&b, "No errors, %s, %s: containers run.\n", many(counts[Warning], "warning"), many(counts[Info], "note"))
+		fmt.Fprintf(&b, "No errors, %s, %s: containers run.\n", plural.Of(counts[Warning], "warning"), plural.Of(counts[Info], "note"))
 	}
 	if len(r.Facts.Emulators) > 0 {
 		var names []string
@@ -58,12 +60,4 @@ func WriteJSON(w io.Writer, r Report) error {
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
 	return e.Encode(r)
-}
-
-// many is "1 note", "2 notes".
-func many(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }

@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/shoalhq/shoal/lib/plural"
 	"github.com/shoalhq/shoal/observe/health"
 )
 
@@ -64,7 +65,7 @@ func repairRules(f Facts) (out []Finding) {
 		return nil
 	}
 	for _, r := range f.Engine.Repairs {
-		cause := fmt.Sprintf("%s %s (%s, last %s)", r.What, r.How, many(r.Times, "time"), r.Last.UTC().Format("2006-01-02 15:04:05 UTC"))
+		cause := fmt.Sprintf("%s %s (%s, last %s)", r.What, r.How, plural.Of(r.Times, "time"), r.Last.UTC().Format("2006-01-02 15:04:05 UTC"))
 		switch r.Code {
 		case "network-repaired":
 			out = append(out, find(Warning, r.Code, cause+"; it is as it should be again", "find out what that program does, and keep it from links and rules that are not its own", "containers' connections, for a moment"))

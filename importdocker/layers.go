@@ -114,13 +114,7 @@ func assemble(w io.Writer, split, dir string) error {
 type inLayer int
 
 func (l inLayer) Get(name string) (io.ReadCloser, error) {
-	how := &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
-	at, err := openat.Open(int(l), strings.TrimLeft(filepath.Clean("/"+name), "/"), how)
-	if err != nil {
-		return nil, errs.New(errs.Damaged, "open %s: %w", name, err)
-	}
-	defer unix.Close(at)
-	f, err := openat.Reopen(at, name) // an image may have had a device come after a file of that name
+	f, err := openat.RegularIn(int(l), name, 0) // an image may have had a device come after a file of that name
 	if err != nil {
 		return nil, errs.New(errs.Damaged, "open %s: %w", name, err)
 	}

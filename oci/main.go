@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/plural"
 )
 
 // Exit codes: what was looked at is sound, it is not, or it could not be looked at.
@@ -145,14 +146,6 @@ func (r *report) warn(where, format string, args ...any) {
 	r.Findings = append(r.Findings, finding{levelWarning, where, fmt.Sprintf(format, args...)})
 }
 
-// many is "1 error", "2 errors".
-func many(n int, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
-}
-
 func checkFormat(format string) error {
 	if format != "text" && format != "json" {
 		return errs.New(errs.Invalid, "--format %q: want text or json", format)
@@ -183,10 +176,10 @@ func (r *report) write(out io.Writer) (int, error) {
 	}
 	verdict := "valid"
 	if !r.Valid {
-		verdict = "not valid, " + many(errors, "error")
+		verdict = "not valid, " + plural.Of(errors, "error")
 	}
 	if warnings > 0 {
-		verdict += ", " + many(warnings, "warning")
+		verdict += ", " + plural.Of(warnings, "warning")
 	}
 	if r.Summary != "" {
 		verdict += " (" + r.Summary + ")"

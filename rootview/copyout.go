@@ -76,17 +76,13 @@ type treeWriter struct {
 	dev   uint64
 }
 
-// maxDepth bounds the depth of a tree that is walked: a container may nest as deep as it likes, while each level takes a
-// descriptor and a part of the stack.
-const maxDepth = 1024
-
 // dir writes the directory that entry is in the directory descriptor parent, and what is in it.
 func (t *treeWriter) dir(parent int, entry, name string, st *unix.Stat_t) error {
 	if err := t.ctx.Err(); err != nil {
 		return err
 	}
-	if strings.Count(name, "/") > maxDepth {
-		return errs.New(errs.Invalid, "%s...: more than %d directories deep", name[:100], maxDepth)
+	if strings.Count(name, "/") > openat.MaxDepth {
+		return errs.New(errs.Invalid, "%s...: more than %d directories deep", name[:100], openat.MaxDepth)
 	}
 	fd, err := unix.Openat(parent, entry, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOENT) {

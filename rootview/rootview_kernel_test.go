@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat"
 	"github.com/shoalhq/shoal/lib/overlay"
 	"github.com/shoalhq/shoal/model"
 )
@@ -226,14 +227,7 @@ func TestChangesAndReadFile(t *testing.T) {
 	os.Mkdir(at+"/dir", 0o755)
 	put(t, at+"/dir/c", "c")
 	mnt.Close()
-	got, err := FS{}.Changes(ctx, d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var text []string
-	for _, c := range got {
-		text = append(text, string("CAD"[c.Kind])+" "+c.Path)
-	}
+	text := changes(t, d)
 	want := []string{"C /dir", "D /dir/a", "D /dir/b", "A /dir/c", "C /etc", "D /etc/gone", "C /etc/passwd", "A /new", "A /new/file"}
 	if !slices.Equal(text, want) {
 		t.Errorf("changes\n%q\nwant\n%q", text, want)
@@ -254,6 +248,19 @@ func TestChangesAndReadFile(t *testing.T) {
 	if s, err := (FS{}).Size(ctx, d, true); err != nil || s.Writable != int64(len("changed")+2) || s.RootFS <= s.Writable {
 		t.Errorf("size %+v %v", s, err)
 	}
+}
+
+// changes are those of a container as docker diff shows them.
+func changes(t *testing.T, d model.OverlayDirs) (text []string) {
+	t.Helper()
+	got, err := FS{}.Changes(ctx, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range got {
+		text = append(text, string("CAD"[c.Kind])+" "+c.Path)
+	}
+	return text
 }
 
 // TestLinksInLayersLeadNowhere: a container that has replaced a link of its image by a directory is told nothing of where the
@@ -281,14 +288,7 @@ func TestLinksInLayersLeadNowhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	mnt.Close()
-	got, err := FS{}.Changes(ctx, d)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var text []string
-	for _, c := range got {
-		text = append(text, string("CAD"[c.Kind])+" "+c.Path)
-	}
+	text := changes(t, d)
 	if want := []string{"C /a", "A /a/sub", "A /a/sub/deep", "C /etc", "C /etc/hosts", "C /etc/passwd"}; !slices.Equal(text, want) {
 		t.Errorf("changes\n%q\nwant\n%q", text, want)
 	}
@@ -306,7 +306,7 @@ func TestDepthIsBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range maxDepth + 10 {
+	for range openat.MaxDepth + 10 {
 		if err := at.Mkdir("d", 0o755); err != nil {
 			t.Fatal(err)
 		}

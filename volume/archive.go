@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/openat"
 )
 
 // Keys of extended headers: of attributes as star, GNU tar and bsdtar have them, and of sparse files in GNU's format 1.0.
@@ -46,8 +47,8 @@ func writeArchive(ctx context.Context, out io.Writer, src *os.File, under string
 
 // dir writes a directory and what is in it, by name, so that the same tree gives the same archive.
 func (a *archiver) dir(fd int, at string, depth int) error {
-	if depth > maxDepth {
-		return errs.New(errs.Invalid, "%s: more than %d directories deep", at, maxDepth)
+	if depth > openat.MaxDepth {
+		return errs.New(errs.Invalid, "%s: more than %d directories deep", at, openat.MaxDepth)
 	}
 	if err := a.ctx.Err(); err != nil {
 		return err

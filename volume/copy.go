@@ -15,9 +15,6 @@ import (
 	"github.com/shoalhq/shoal/lib/openat"
 )
 
-// maxDepth bounds the depth of a tree that is walked: a container may nest as deep as it likes, a stack may not.
-const maxDepth = 1024
-
 // copier copies a tree by descriptors: no path is ever resolved from the top, so nothing leads out, whatever a container
 // does to the tree meanwhile.
 type copier struct {
@@ -37,8 +34,8 @@ func (c *copier) tree(src, dst *os.File) error {
 
 // dir copies the content and then the attributes of a directory.
 func (c *copier) dir(src, dst int, at string, depth int) error {
-	if depth > maxDepth {
-		return errs.New(errs.Invalid, "%s: more than %d directories deep", at, maxDepth)
+	if depth > openat.MaxDepth {
+		return errs.New(errs.Invalid, "%s: more than %d directories deep", at, openat.MaxDepth)
 	}
 	if err := c.ctx.Err(); err != nil {
 		return err

@@ -51,14 +51,6 @@ func Explain(f Facts) Report {
 	return r
 }
 
-// many is "1 container", "2 containers".
-func many(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
-	}
-	return fmt.Sprintf("%d %ss", n, what)
-}
-
 // Text is the report for people.
 func (r Report) Text() string {
 	var b strings.Builder

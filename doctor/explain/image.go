@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/shoalhq/shoal/lib/errs"
+	"github.com/shoalhq/shoal/lib/plural"
 )
 
 func image(i *Image) Report {
@@ -19,7 +20,7 @@ func image(i *Image) Report {
 	}
 	img := i.Local
 	r.ID = img.ID
-	r.State = fmt.Sprintf("on this machine, for %s, used by %s", img.Platform, many(len(i.Users), "container"))
+	r.State = fmt.Sprintf("on this machine, for %s, used by %s", img.Platform, plural.Of(len(i.Users), "container"))
 	if a := img.Platform.Architecture; a != "" && a != i.HostArch {
 		r.Findings = append(r.Findings, find("image-other-platform", "it is for "+img.Platform.String()+" and this machine is "+i.HostArch+": its programs start only where an emulator is registered",
 			"pull it for this machine: shoal pull --platform linux/"+i.HostArch+" "+i.Ref))

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/shoalhq/shoal/doctor"
+	"github.com/shoalhq/shoal/lib/plural"
 	"github.com/shoalhq/shoal/model"
 )
 
@@ -136,7 +137,7 @@ func listening(c *Container, p Published, name, at string) []Finding {
 }
 
 func network(n *Network) Report {
-	r := Report{Kind: "network", Name: n.Name, ID: n.ID, State: fmt.Sprintf("driver %s, %s", n.Driver, many(len(n.Members), "container"))}
+	r := Report{Kind: "network", Name: n.Name, ID: n.ID, State: fmt.Sprintf("driver %s, %s", n.Driver, plural.Of(len(n.Members), "container"))}
 	if n.Predefined() {
 		r.Findings = append(r.Findings, find("network-predefined", "every engine has this network; it cannot be removed", ""))
 	} else if len(n.Members) > 0 {

@@ -40,14 +40,11 @@ type differ struct {
 	links map[[2]uint64]string // device and inode → first name
 }
 
-// maxDepth bounds the depth of a tree: a container may nest as deep as it likes.
-const maxDepth = 1024
-
 // dir adds what is in a directory, and closes it.
 func (d *differ) dir(f *os.File, at string, depth int) error {
 	defer f.Close()
-	if depth > maxDepth {
-		return errs.New(errs.Invalid, "more than %d directories deep", maxDepth)
+	if depth > openat.MaxDepth {
+		return errs.New(errs.Invalid, "more than %d directories deep", openat.MaxDepth)
 	}
 	if err := d.ctx.Err(); err != nil {
 		return err

@@ -6,7 +6,9 @@ package openat
 import (
 	"errors"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,6 +41,18 @@ func Regular(dir int, name string) (*os.File, error) {
 	}
 	defer unix.Close(at)
 	return Reopen(at, name)
+}
+
+// RegularIn is Regular for a path as it is seen by those whose root the directory is: links, followed unless flags has
+// unix.O_NOFOLLOW, do not lead out.
+func RegularIn(root int, path string, flags uint64) (*os.File, error) {
+	at, err := Open(root, strings.TrimLeft(filepath.Clean("/"+path), "/"), &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | flags,
+		Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(at)
+	return Reopen(at, path)
 }
 
 // Reopen is Regular for what is open with O_PATH; the name is the file's in errors.

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strconv"
 
 	"golang.org/x/sys/unix"
@@ -59,7 +58,7 @@ func (r *remover) clear(f *os.File, depth int) (first error) {
 			if err := r.remove(f, name, depth); err != nil {
 				stayed++
 				if first == nil {
-					first = fmt.Errorf("%s: %w", filepath.Base(name), err)
+					first = fmt.Errorf("%s: %w", name, err)
 				}
 			}
 		}

@@ -9,8 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxDepth bounds the depth of a walk: a container may nest as deep as it likes, while each level takes a descriptor.
-const maxDepth = 1024
+// MaxDepth bounds the depth of trees that are walked: a container may nest as deep as it likes, while each level takes a
+// descriptor and a part of the stack.
+const MaxDepth = 1024
 
 // Walk calls visit for everything below a directory: its name from there, and what is known of it; links are not followed.
 // Somebody may change the tree meanwhile: what vanishes is passed over, and a directory that is exchanged for a link leads
@@ -44,7 +45,7 @@ func walk(f *os.File, name string, depth int, visit func(name string, at int, ba
 		} else if err != nil {
 			return err
 		}
-		if st.Mode&unix.S_IFMT != unix.S_IFDIR || depth == maxDepth {
+		if st.Mode&unix.S_IFMT != unix.S_IFDIR || depth == MaxDepth {
 			continue
 		}
 		fd, err := unix.Openat(at, base, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)

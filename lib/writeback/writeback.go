@@ -4,9 +4,6 @@
 package writeback
 
 import (
-	"path/filepath"
-	"strings"
-
 	"golang.org/x/sys/unix"
 
 	"github.com/shoalhq/shoal/lib/openat"
@@ -69,13 +66,7 @@ func (s *Starter) run() {
 }
 
 func start(root int, name string) {
-	name = strings.TrimPrefix(filepath.Clean("/"+name), "/")
-	at, err := openat.Open(root, name, &unix.OpenHow{Flags: unix.O_PATH | unix.O_NOFOLLOW | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
-	if err != nil {
-		return
-	}
-	defer unix.Close(at)
-	f, err := openat.Reopen(at, name) // an archive may have put a device in its place by now
+	f, err := openat.RegularIn(root, name, unix.O_NOFOLLOW) // an archive may have put a device in its place by now
 	if err != nil {
 		return
 	}
